@@ -4,6 +4,9 @@
 mod error;
 mod file_bytes;
 mod gguf;
+mod json_file;
+mod tokenizer;
 
 pub use error::ModelError;
 pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};
+pub use tokenizer::{Detokenizer, Rendered, Show, Special, Start, Tokenizer};

@@ -1,1 +1,5 @@
 //! engine
+
+mod block_manager;
+pub mod scheduler;
+pub mod sequence;

@@ -135,7 +135,7 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(mix(seed, 0x5EED));
         let config = SchedulerConfig {
-            num_blocks: rng.between(4, 64),
+            num_blocks: if rng.one_in(2) { rng.between(4, 16) } else { rng.between(16, 64) },
             block_size: rng.between(2, 8),
             max_tokens_per_step: rng.between(1, 24),
             max_sequences: rng.between(1, 8),
@@ -191,7 +191,7 @@ impl Simulation {
             marks.resets += 1;
             self.scheduler.reset_prefix_cache();
         }
-        if self.rng.one_in(150) {
+        if self.rng.one_in(60) {
             marks.swaps += 1;
             self.version += 1;
             self.scheduler.reset_prefix_cache();

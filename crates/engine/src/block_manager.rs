@@ -37,16 +37,15 @@ pub struct BlockHasher {
     mask: u64,
 }
 
-impl Default for BlockHasher {
-    fn default() -> Self {
-        Self { mask: u64::MAX }
-    }
-}
-
 impl BlockHasher {
+    /// All 64 bits.
+    pub const FULL: Self = Self { mask: u64::MAX };
+
     /// Keeps `bits` bits of the hash (64 at most): few bits make collisions, for tests.
     pub fn truncated(bits: u32) -> Self {
-        Self { mask: 1u64.checked_shl(bits).map_or(u64::MAX, |bit| bit - 1) }
+        Self {
+            mask: 1u64.checked_shl(bits).map_or(u64::MAX, |bit| bit - 1),
+        }
     }
 
     fn hash(self, parent: Parent, tokens: &[TokenId]) -> u64 {
@@ -55,7 +54,10 @@ impl BlockHasher {
             Parent::Root(Some(adapter)) => mix(mix(2) ^ adapter.0),
             Parent::Content(id) => mix(mix(3) ^ id.0),
         };
-        tokens.iter().fold(start, |hash, token| mix(hash ^ u64::from(*token))) & self.mask
+        tokens
+            .iter()
+            .fold(start, |hash, token| mix(hash ^ u64::from(*token)))
+            & self.mask
     }
 }
 
@@ -133,7 +135,12 @@ pub(crate) struct BlockManager {
 
 impl BlockManager {
     /// `num_blocks` free blocks of `block_size` tokens each.
-    pub(crate) fn new(num_blocks: u32, block_size: usize, policy: PrefixCache, hasher: BlockHasher) -> Self {
+    pub(crate) fn new(
+        num_blocks: u32,
+        block_size: usize,
+        policy: PrefixCache,
+        hasher: BlockHasher,
+    ) -> Self {
         Self {
             block_size,
             policy,
@@ -174,7 +181,10 @@ impl BlockManager {
         let mut blocks = self.lookup(demand);
         let num_hit_blocks = blocks.len();
         // A hit on a free block takes it from the free ones just as a new block does.
-        let num_hit_free = blocks.iter().filter(|b| self.block(**b).num_refs == 0).count();
+        let num_hit_free = blocks
+            .iter()
+            .filter(|b| self.block(**b).num_refs == 0)
+            .count();
         let num_taken = demand.num_blocks - num_hit_blocks + num_hit_free;
         if num_taken + demand.num_spare > self.num_free() {
             return None;
@@ -186,7 +196,10 @@ impl BlockManager {
         for _ in num_hit_blocks..demand.num_blocks {
             blocks.push(self.allocate().expect("num_taken blocks are free"));
         }
-        Some(Reservation { blocks, num_hit: num_hit_blocks * self.block_size })
+        Some(Reservation {
+            blocks,
+            num_hit: num_hit_blocks * self.block_size,
+        })
     }
 
     /// A blank block, held once; `None` if no block is free. Evicts the longest unused content.
@@ -257,7 +270,9 @@ impl BlockManager {
             return Published::No;
         };
         let content_id = match self.find(parent, tokens) {
-            Some(twin) => self.content_of(twin).expect("the index lists published blocks only"),
+            Some(twin) => self
+                .content_of(twin)
+                .expect("the index lists published blocks only"),
             None => {
                 self.num_contents += 1;
                 ContentId(self.num_contents)
@@ -265,7 +280,12 @@ impl BlockManager {
         };
         let hash = self.hasher.hash(parent, tokens);
         self.index.entry(hash).or_default().push(id);
-        self.block_mut(id).content = Some(Content { id: content_id, parent, tokens: tokens.into(), hash });
+        self.block_mut(id).content = Some(Content {
+            id: content_id,
+            parent,
+            tokens: tokens.into(),
+            hash,
+        });
         Published::Yes
     }
 
@@ -291,8 +311,12 @@ impl BlockManager {
         let mut parent = Parent::Root(demand.adapter);
         let mut hits = Vec::new();
         for tokens in demand.tokens[..demand.num_hit_max].chunks_exact(self.block_size) {
-            let Some(block) = self.find(parent, tokens) else { break };
-            let content = self.content_of(block).expect("the index lists published blocks only");
+            let Some(block) = self.find(parent, tokens) else {
+                break;
+            };
+            let content = self
+                .content_of(block)
+                .expect("the index lists published blocks only");
             parent = Parent::Content(content);
             hits.push(block);
         }
@@ -309,8 +333,13 @@ impl BlockManager {
     }
 
     fn remove_content(&mut self, id: BlockId) {
-        let Some(content) = self.block_mut(id).content.take() else { return };
-        let bucket = self.index.get_mut(&content.hash).expect("published blocks are in the index");
+        let Some(content) = self.block_mut(id).content.take() else {
+            return;
+        };
+        let bucket = self
+            .index
+            .get_mut(&content.hash)
+            .expect("published blocks are in the index");
         bucket.retain(|other| *other != id);
         if bucket.is_empty() {
             self.index.remove(&content.hash);
@@ -342,10 +371,21 @@ impl BlockManager {
     /// Free and held blocks are all blocks, reference counts equal `num_holders` (by block),
     /// and the index lists exactly the published blocks, each below a parent that exists.
     pub(crate) fn check(&self, num_holders: &[usize]) -> Result<(), IntegrityError> {
-        let free: BTreeSet<BlockId> = self.blank.iter().chain(self.cached.values()).copied().collect();
-        IntegrityError::unless(free.len() == self.num_free(), || "a block is free twice".into())?;
-        let alive: BTreeSet<ContentId> =
-            self.blocks.iter().filter_map(|b| b.content.as_ref()).map(|c| c.id).collect();
+        let free: BTreeSet<BlockId> = self
+            .blank
+            .iter()
+            .chain(self.cached.values())
+            .copied()
+            .collect();
+        IntegrityError::unless(free.len() == self.num_free(), || {
+            "a block is free twice".into()
+        })?;
+        let alive: BTreeSet<ContentId> = self
+            .blocks
+            .iter()
+            .filter_map(|b| b.content.as_ref())
+            .map(|c| c.id)
+            .collect();
         let indexed: BTreeSet<BlockId> = self.index.values().flatten().copied().collect();
         IntegrityError::unless(indexed.len() == self.num_published(), || {
             "a block is in the index twice".into()
@@ -354,9 +394,13 @@ impl BlockManager {
             let describe = |what: &str| format!("{id:?} {what}; {holders} holders; {block:?}");
             IntegrityError::unless(block.num_refs == *holders, || describe("is miscounted"))?;
             let is_free = free.contains(&id);
-            IntegrityError::unless(is_free == (*holders == 0), || describe("leaked or given away"))?;
+            IntegrityError::unless(is_free == (*holders == 0), || {
+                describe("leaked or given away")
+            })?;
             let is_cached = is_free && block.content.is_some();
-            let listed_at = block.released_at.map(|at| self.cached.get(&at) == Some(&id));
+            let listed_at = block
+                .released_at
+                .map(|at| self.cached.get(&at) == Some(&id));
             IntegrityError::unless(listed_at == is_cached.then_some(true), || {
                 describe("is in the wrong free list")
             })?;
@@ -364,7 +408,11 @@ impl BlockManager {
             IntegrityError::unless(is_indexed == block.content.is_some(), || {
                 describe("and the index disagree")
             })?;
-            if let Some(Content { parent: Parent::Content(parent), .. }) = &block.content {
+            if let Some(Content {
+                parent: Parent::Content(parent),
+                ..
+            }) = &block.content
+            {
                 IntegrityError::unless(alive.contains(parent), || describe("outlived its parent"))?;
             }
         }

@@ -175,7 +175,10 @@ impl Scheduler {
                 return Err(SchedulerError::Config { field, value });
             }
         }
-        let too_many = SchedulerError::Config { field: "num_blocks", value: config.num_blocks };
+        let too_many = SchedulerError::Config {
+            field: "num_blocks",
+            value: config.num_blocks,
+        };
         let num_slots = config.num_blocks.checked_mul(config.block_size);
         if num_slots.is_none_or(|slots| u32::try_from(slots).is_err()) {
             return Err(too_many);
@@ -204,11 +207,21 @@ impl Scheduler {
     pub fn add(&mut self, new: NewSequence) -> Result<SeqId, SchedulerError> {
         let (max_len, max_context) = (new.max_len, self.config.max_context);
         if max_len > max_context {
-            return Err(SchedulerError::TooLong { len: max_len, max_len: max_context });
+            return Err(SchedulerError::TooLong {
+                len: max_len,
+                max_len: max_context,
+            });
         }
-        let (needed, available) = (max_len.div_ceil(self.config.block_size), self.config.num_blocks);
+        let (needed, available) = (
+            max_len.div_ceil(self.config.block_size),
+            self.config.num_blocks,
+        );
         if needed > available {
-            return Err(SchedulerError::DoesNotFit { max_len, needed, available });
+            return Err(SchedulerError::DoesNotFit {
+                max_len,
+                needed,
+                available,
+            });
         }
         let id = SeqId(self.num_added);
         let sequence = Sequence::new(id, new)?;
@@ -220,7 +233,9 @@ impl Scheduler {
 
     /// Ends a row at once, also while a step computes it. Returns whether it was there.
     pub fn cancel(&mut self, id: SeqId) -> bool {
-        let Some(sequence) = self.sequences.remove(&id) else { return false };
+        let Some(sequence) = self.sequences.remove(&id) else {
+            return false;
+        };
         self.queue(sequence.status).remove(&sequence.rank());
         self.blocks.release_table(&sequence.block_table);
         true
@@ -245,8 +260,13 @@ impl Scheduler {
             child.id = SeqId(self.num_added);
             self.num_added += 1;
             if is_shared {
-                child.block_table.truncate(child.num_computed.div_ceil(block_size));
-                child.block_table.iter().for_each(|block| self.blocks.hold(*block));
+                child
+                    .block_table
+                    .truncate(child.num_computed.div_ceil(block_size));
+                child
+                    .block_table
+                    .iter()
+                    .for_each(|block| self.blocks.hold(*block));
                 child.num_hit = Some(child.num_computed);
             } else {
                 child.block_table.clear();
@@ -265,7 +285,12 @@ impl Scheduler {
     /// # Errors
     /// An unknown row; one that still computes; no tokens, or more than it may have; positions
     /// already handed over; a step is running.
-    pub fn extend(&mut self, id: SeqId, tokens: &[TokenId], logits: Logits) -> Result<(), SchedulerError> {
+    pub fn extend(
+        &mut self,
+        id: SeqId,
+        tokens: &[TokenId],
+        logits: Logits,
+    ) -> Result<(), SchedulerError> {
         self.between_steps(id)?;
         self.seq_mut(id).extend(tokens, logits)
     }
@@ -275,7 +300,11 @@ impl Scheduler {
     /// # Panics
     /// The previous plan was neither committed nor aborted.
     pub fn schedule(&mut self) -> Option<StepPlan> {
-        assert!(self.step_running.is_none(), "step {} is still running", self.num_steps);
+        assert!(
+            self.step_running.is_none(),
+            "step {} is still running",
+            self.num_steps
+        );
         let mut draft = Draft::new(self.config.max_tokens_per_step, self.config.max_sequences);
         self.schedule_running(Length::Short, &mut draft);
         self.schedule_running(Length::Long, &mut draft);
@@ -386,7 +415,12 @@ impl Scheduler {
             0 => false,
             n => (length == Length::Short) == (n <= self.config.block_size),
         };
-        let due: Vec<SeqId> = self.running.iter().map(|rank| rank.id).filter(is_due).collect();
+        let due: Vec<SeqId> = self
+            .running
+            .iter()
+            .map(|rank| rank.id)
+            .filter(is_due)
+            .collect();
         for id in due {
             if draft.is_full() {
                 return;
@@ -406,10 +440,17 @@ impl Scheduler {
         if draft.num_preempted > 0 && !draft.spans.is_empty() {
             return; // blocks are short: what was freed belongs to the rows that run
         }
-        let mut num_active = self.running.iter().filter(|r| !self.seq(r.id).is_paused()).count();
+        let mut num_active = self
+            .running
+            .iter()
+            .filter(|r| !self.seq(r.id).is_paused())
+            .count();
         while num_active < self.config.max_sequences && !draft.is_full() {
             let queue = self.preempted.iter().chain(&self.waiting);
-            let Some(id) = queue.map(|rank| rank.id).find(|id| !self.seq(*id).is_paused()) else {
+            let Some(id) = queue
+                .map(|rank| rank.id)
+                .find(|id| !self.seq(*id).is_paused())
+            else {
                 return;
             };
             // The rows that run will soon need a block each; admitting into their reserve
@@ -436,17 +477,22 @@ impl Scheduler {
         let demand = Demand {
             adapter: sequence.adapter,
             tokens: &sequence.tokens,
-            num_hit_max: sequence.next_wanted().expect("paused rows are not admitted"),
+            num_hit_max: sequence
+                .next_wanted()
+                .expect("paused rows are not admitted"),
             num_blocks: sequence.num_target().div_ceil(self.config.block_size),
             num_spare,
         };
-        let Some(reservation) = self.blocks.reserve(&demand) else { return false };
+        let Some(reservation) = self.blocks.reserve(&demand) else {
+            return false;
+        };
         let epoch = self.blocks.epoch();
         self.counters.num_tokens_hit += reservation.num_hit as u64;
         self.move_to(id, Status::Running);
         let sequence = self.seq_mut(id);
         sequence.block_table = reservation.blocks;
-        (sequence.num_computed, sequence.num_scheduled) = (reservation.num_hit, reservation.num_hit);
+        (sequence.num_computed, sequence.num_scheduled) =
+            (reservation.num_hit, reservation.num_hit);
         sequence.num_hit.get_or_insert(reservation.num_hit);
         sequence.epoch = epoch;
         true
@@ -463,7 +509,13 @@ impl Scheduler {
                 let sequence = self.seq(rank.id);
                 sequence.num_scheduled == sequence.num_computed
             };
-            let victim = self.running.iter().rev().find(is_idle).expect("the row itself is idle").id;
+            let victim = self
+                .running
+                .iter()
+                .rev()
+                .find(is_idle)
+                .expect("the row itself is idle")
+                .id;
             self.preempt(victim, draft);
             if victim == id {
                 return false;
@@ -474,7 +526,9 @@ impl Scheduler {
 
     fn num_blocks_to_grow(&self, id: SeqId, end: usize) -> usize {
         let sequence = self.seq(id);
-        let num_new = end.div_ceil(self.config.block_size).saturating_sub(sequence.block_table.len());
+        let num_new = end
+            .div_ceil(self.config.block_size)
+            .saturating_sub(sequence.block_table.len());
         num_new + usize::from(self.shared_tail(id).is_some())
     }
 
@@ -482,12 +536,22 @@ impl Scheduler {
     fn shared_tail(&self, id: SeqId) -> Option<usize> {
         let sequence = self.seq(id);
         let index = sequence.num_computed / self.config.block_size;
-        sequence.block_table.get(index).filter(|block| self.blocks.is_shared(**block)).map(|_| index)
+        sequence
+            .block_table
+            .get(index)
+            .filter(|block| self.blocks.is_shared(**block))
+            .map(|_| index)
     }
 
     fn preempt_paused(&mut self, draft: &mut Draft) -> bool {
-        let victim = self.running.iter().rev().find(|rank| self.seq(rank.id).is_paused());
-        let Some(id) = victim.map(|rank| rank.id) else { return false };
+        let victim = self
+            .running
+            .iter()
+            .rev()
+            .find(|rank| self.seq(rank.id).is_paused());
+        let Some(id) = victim.map(|rank| rank.id) else {
+            return false;
+        };
         self.preempt(id, draft);
         true
     }
@@ -515,10 +579,16 @@ impl Scheduler {
         let block_size = self.config.block_size;
         let num_blocks = end.div_ceil(block_size);
         while self.seq(id).block_table.len() < num_blocks {
-            let block = self.blocks.allocate().expect("room was made for the new tokens");
+            let block = self
+                .blocks
+                .allocate()
+                .expect("room was made for the new tokens");
             self.seq_mut(id).block_table.push(block);
         }
-        let sequence = self.sequences.get_mut(&id).expect("only live rows are planned");
+        let sequence = self
+            .sequences
+            .get_mut(&id)
+            .expect("only live rows are planned");
         sequence.num_scheduled = end;
         draft.push(sequence, block_size);
         if sequence.epoch == self.blocks.epoch() {
@@ -526,7 +596,11 @@ impl Scheduler {
                 let block = sequence.block_table[index];
                 let previous = index.checked_sub(1).map(|i| sequence.block_table[i]);
                 let tokens = &sequence.tokens[index * block_size..(index + 1) * block_size];
-                if self.blocks.publish(block, previous, sequence.adapter, tokens) == Published::Yes {
+                if self
+                    .blocks
+                    .publish(block, previous, sequence.adapter, tokens)
+                    == Published::Yes
+                {
                     draft.published.push(block);
                 }
             }
@@ -537,14 +611,20 @@ impl Scheduler {
 /// Bookkeeping.
 impl Scheduler {
     fn end_step(&mut self, plan: &StepPlan) {
-        assert_eq!(self.step_running.take(), Some(plan.step), "the plan is not the running one");
+        assert_eq!(
+            self.step_running.take(),
+            Some(plan.step),
+            "the plan is not the running one"
+        );
     }
 
     fn between_steps(&self, seq: SeqId) -> Result<&Sequence, SchedulerError> {
         if self.step_running.is_some() {
             return Err(SchedulerError::StepRunning { seq });
         }
-        self.sequences.get(&seq).ok_or(SchedulerError::Unknown { seq })
+        self.sequences
+            .get(&seq)
+            .ok_or(SchedulerError::Unknown { seq })
     }
 
     fn move_to(&mut self, id: SeqId, status: Status) {

@@ -102,7 +102,10 @@ impl Sequence {
             return Err(SchedulerError::Empty);
         }
         if new.tokens.len() > new.max_len {
-            return Err(SchedulerError::TooLong { len: new.tokens.len(), max_len: new.max_len });
+            return Err(SchedulerError::TooLong {
+                len: new.tokens.len(),
+                max_len: new.max_len,
+            });
         }
         check_logits(&new.logits, 0..new.tokens.len())?;
         Ok(Self {
@@ -171,7 +174,11 @@ impl Sequence {
             Logits::From(first) => p >= first,
             Logits::At(positions) => positions.binary_search(p).is_ok(),
         };
-        range.clone().filter(|p| *p >= self.num_delivered).filter(wants).collect()
+        range
+            .clone()
+            .filter(|p| *p >= self.num_delivered)
+            .filter(wants)
+            .collect()
     }
 
     /// End of the tokens that must be computed.
@@ -184,11 +191,18 @@ impl Sequence {
 
     /// Tokens to be computed before it rests.
     pub(crate) fn num_remaining(&self) -> usize {
-        if self.is_paused() { 0 } else { self.num_target() - self.num_computed }
+        if self.is_paused() {
+            0
+        } else {
+            self.num_target() - self.num_computed
+        }
     }
 
     pub(crate) fn rank(&self) -> Rank {
-        Rank { priority: Reverse(self.priority), id: self.id }
+        Rank {
+            priority: Reverse(self.priority),
+            id: self.id,
+        }
     }
 
     /// The step that computed its scheduled tokens went through.
@@ -202,7 +216,11 @@ impl Sequence {
         match self.logits {
             Logits::Last | Logits::From(_) => {}
             // Its positions were all handed over: without new ones it would never end.
-            Logits::At(_) => return Err(SchedulerError::BadLogits { len: self.tokens.len() }),
+            Logits::At(_) => {
+                return Err(SchedulerError::BadLogits {
+                    len: self.tokens.len(),
+                });
+            }
         }
         self.check_append(tokens)?;
         self.tokens.extend_from_slice(tokens);
@@ -210,9 +228,16 @@ impl Sequence {
     }
 
     /// Appends to a paused row and says anew where logits are wanted.
-    pub(crate) fn extend(&mut self, tokens: &[TokenId], logits: Logits) -> Result<(), SchedulerError> {
+    pub(crate) fn extend(
+        &mut self,
+        tokens: &[TokenId],
+        logits: Logits,
+    ) -> Result<(), SchedulerError> {
         self.check_append(tokens)?;
-        check_logits(&logits, self.num_delivered..self.tokens.len() + tokens.len())?;
+        check_logits(
+            &logits,
+            self.num_delivered..self.tokens.len() + tokens.len(),
+        )?;
         self.tokens.extend_from_slice(tokens);
         self.logits = logits;
         Ok(())
@@ -231,7 +256,10 @@ impl Sequence {
         }
         if tokens.len() > self.num_appendable() {
             let len = self.tokens.len() + tokens.len();
-            return Err(SchedulerError::TooLong { len, max_len: self.max_len });
+            return Err(SchedulerError::TooLong {
+                len,
+                max_len: self.max_len,
+            });
         }
         Ok(())
     }
@@ -248,5 +276,9 @@ fn check_logits(logits: &Logits, open: Range<usize>) -> Result<(), SchedulerErro
                 && positions.iter().all(|p| open.contains(p))
         }
     };
-    if ok { Ok(()) } else { Err(SchedulerError::BadLogits { len: open.end }) }
+    if ok {
+        Ok(())
+    } else {
+        Err(SchedulerError::BadLogits { len: open.end })
+    }
 }

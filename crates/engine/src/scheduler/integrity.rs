@@ -36,12 +36,20 @@ impl Scheduler {
         self.check_writers()?;
         let num_queued = self.waiting.len() + self.preempted.len() + self.running.len();
         IntegrityError::unless(num_queued == self.sequences.len(), || {
-            format!("{num_queued} rows are queued, {} are live", self.sequences.len())
+            format!(
+                "{num_queued} rows are queued, {} are live",
+                self.sequences.len()
+            )
         })
     }
 
     fn check_row(&self, sequence: &Sequence) -> Result<(), IntegrityError> {
-        let Sequence { num_computed, num_scheduled, block_table, .. } = sequence;
+        let Sequence {
+            num_computed,
+            num_scheduled,
+            block_table,
+            ..
+        } = sequence;
         let describe = |what: &str| format!("{what}: {sequence:?}");
         let (queue, may_hold) = match sequence.status {
             Status::Waiting => (&self.waiting, false),
@@ -49,11 +57,14 @@ impl Scheduler {
             Status::Running => (&self.running, true),
         };
         IntegrityError::unless(queue.contains(&sequence.rank()), || describe("in no queue"))?;
-        IntegrityError::unless(may_hold || (block_table.is_empty() && *num_scheduled == 0), || {
-            describe("waits and holds blocks")
-        })?;
+        IntegrityError::unless(
+            may_hold || (block_table.is_empty() && *num_scheduled == 0),
+            || describe("waits and holds blocks"),
+        )?;
         let distinct: BTreeSet<_> = block_table.iter().collect();
-        IntegrityError::unless(distinct.len() == block_table.len(), || describe("lists a block twice"))?;
+        IntegrityError::unless(distinct.len() == block_table.len(), || {
+            describe("lists a block twice")
+        })?;
         let covered = block_table.len() * self.config.block_size;
         IntegrityError::unless(
             num_computed <= num_scheduled
@@ -62,10 +73,12 @@ impl Scheduler {
                 && sequence.tokens.len() <= sequence.max_len,
             || describe("its counters are out of order"),
         )?;
-        IntegrityError::unless(self.step_running.is_some() || num_computed == num_scheduled, || {
-            describe("scheduled without a step")
-        })?;
-        self.blocks.check_table(block_table, sequence.adapter, &sequence.tokens)
+        IntegrityError::unless(
+            self.step_running.is_some() || num_computed == num_scheduled,
+            || describe("scheduled without a step"),
+        )?;
+        self.blocks
+            .check_table(block_table, sequence.adapter, &sequence.tokens)
     }
 
     /// A shared block is complete, or nobody's tokens but computed ones are in it.
@@ -89,7 +102,10 @@ impl Scheduler {
                 let others = writer[block.0 as usize].filter(|id| *id != sequence.id);
                 let is_read_whole = (index + 1) * size <= sequence.num_computed;
                 IntegrityError::unless(others.is_none() || is_read_whole, || {
-                    format!("{others:?} writes {block:?}, which {:?} holds in part", sequence.id)
+                    format!(
+                        "{others:?} writes {block:?}, which {:?} holds in part",
+                        sequence.id
+                    )
                 })?;
                 let is_used = index * size < sequence.num_scheduled;
                 IntegrityError::unless(is_used || !self.blocks.is_shared(*block), || {

@@ -82,7 +82,11 @@ impl Draft {
     /// Adds the row's scheduled tokens; its table covers them.
     pub(super) fn push(&mut self, sequence: &Sequence, block_size: usize) {
         let query = sequence.num_computed..sequence.num_scheduled;
-        assert!(!query.is_empty(), "{:?} has an empty chunk at {query:?}", sequence.id);
+        assert!(
+            !query.is_empty(),
+            "{:?} has an empty chunk at {query:?}",
+            sequence.id
+        );
         self.num_tokens_left -= query.len();
         self.num_rows_left -= 1;
         let table = &sequence.block_table[..query.end.div_ceil(block_size)];
@@ -102,6 +106,11 @@ impl Draft {
     }
 
     pub(super) fn into_plan(self, step: u64) -> StepPlan {
-        StepPlan { spans: self.spans, copies: self.copies, step, published: self.published }
+        StepPlan {
+            spans: self.spans,
+            copies: self.copies,
+            step,
+            published: self.published,
+        }
     }
 }

@@ -6,9 +6,7 @@
 
 use crate::fake::{FakePool, Weights, kv_alone, mix};
 use data::TokenId;
-use engine::scheduler::{
-    Advance, BlockHasher, PrefixCache, Scheduler, SchedulerConfig, StepPlan,
-};
+use engine::scheduler::{Advance, BlockHasher, PrefixCache, Scheduler, SchedulerConfig, StepPlan};
 use engine::sequence::{AdapterKey, Logits, NewSequence, Priority, SeqId};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +19,15 @@ const ROWS_MAX: usize = 16;
 #[test]
 fn rows_equal_themselves_alone() {
     let read = |name: &str, default: u64| match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} = {text:?} is not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} = {text:?} is not a number")),
         Err(_) => default,
     };
-    let (first_seed, num_steps) = (read("AUTODIDACT_SIM_SEED", 0), read("AUTODIDACT_SIM_STEPS", 20_000));
+    let (first_seed, num_steps) = (
+        read("AUTODIDACT_SIM_SEED", 0),
+        read("AUTODIDACT_SIM_STEPS", 20_000),
+    );
     let mut marks = Marks::default();
     let mut seed = first_seed;
     while marks.steps < num_steps {
@@ -66,11 +69,25 @@ struct Marks {
 impl Marks {
     fn check(&self) {
         let all = [
-            self.rows, self.finished, self.preemptions, self.hit_tokens, self.shared_in_step,
-            self.copies, self.forks, self.extensions, self.forced, self.aborts, self.cancels,
-            self.cancels_in_step, self.resets, self.swaps,
+            self.rows,
+            self.finished,
+            self.preemptions,
+            self.hit_tokens,
+            self.shared_in_step,
+            self.copies,
+            self.forks,
+            self.extensions,
+            self.forced,
+            self.aborts,
+            self.cancels,
+            self.cancels_in_step,
+            self.resets,
+            self.swaps,
         ];
-        assert!(all.iter().all(|count| *count > 20), "a case hardly ever came up: {self:?}");
+        assert!(
+            all.iter().all(|count| *count > 20),
+            "a case hardly ever came up: {self:?}"
+        );
     }
 }
 
@@ -135,18 +152,35 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(mix(seed, 0x5EED));
         let config = SchedulerConfig {
-            num_blocks: if rng.one_in(2) { rng.between(4, 16) } else { rng.between(16, 64) },
+            num_blocks: if rng.one_in(2) {
+                rng.between(4, 16)
+            } else {
+                rng.between(16, 64)
+            },
             block_size: rng.between(2, 8),
             max_tokens_per_step: rng.between(1, 24),
             max_sequences: rng.between(1, 8),
             max_context: 48,
-            prefix_cache: if rng.one_in(8) { PrefixCache::Off } else { PrefixCache::On },
+            prefix_cache: if rng.one_in(8) {
+                PrefixCache::Off
+            } else {
+                PrefixCache::On
+            },
             hasher: BlockHasher::truncated(4),
         };
         let scheduler = Scheduler::new(config).expect("sizes are at least 1");
         let pool = FakePool::new(&config);
         let rows = BTreeMap::new();
-        Self { rng, config, scheduler, pool, rows, version: 0, num_streams: 0, is_draining: false }
+        Self {
+            rng,
+            config,
+            scheduler,
+            pool,
+            rows,
+            version: 0,
+            num_streams: 0,
+            is_draining: false,
+        }
     }
 
     fn run(mut self, step: &Cell<u64>, marks: &mut Marks) -> Result<(), String> {
@@ -165,11 +199,15 @@ impl Simulation {
         let stats = self.scheduler.stats();
         marks.preemptions += stats.num_preemptions;
         marks.hit_tokens += stats.num_tokens_hit;
-        expect(stats.num_blocks_free == stats.num_blocks, || format!("blocks leaked: {stats:?}"))
+        expect(stats.num_blocks_free == stats.num_blocks, || {
+            format!("blocks leaked: {stats:?}")
+        })
     }
 
     fn check(&self) -> Result<(), String> {
-        self.scheduler.check_integrity().map_err(|error| error.to_string())
+        self.scheduler
+            .check_integrity()
+            .map_err(|error| error.to_string())
     }
 
     /// Arrivals, cancels, forks, resets.
@@ -202,7 +240,8 @@ impl Simulation {
 
     /// One new row or several of the same prompt, often with the beginning of a live one.
     fn arrivals(&mut self) -> Vec<NewSequence> {
-        let capacity = (self.config.num_blocks * self.config.block_size).min(self.config.max_context);
+        let capacity =
+            (self.config.num_blocks * self.config.block_size).min(self.config.max_context);
         let mut tokens = match self.any_row() {
             Some(id) if self.rng.one_in(2) => {
                 let tokens = &self.rows[&id].tokens;
@@ -219,10 +258,27 @@ impl Simulation {
             0 | 1 => None,
             key => Some(AdapterKey(key as u64)),
         };
-        let priority = Priority(if self.rng.one_in(4) { tokens.len() as i64 } else { 0 });
-        let num_twins = if self.rng.one_in(3) { self.rng.between(2, 4) } else { 1 };
+        let priority = Priority(if self.rng.one_in(4) {
+            tokens.len() as i64
+        } else {
+            0
+        });
+        let num_twins = if self.rng.one_in(3) {
+            self.rng.between(2, 4)
+        } else {
+            1
+        };
         let free = ROWS_MAX.saturating_sub(self.rows.len());
-        vec![NewSequence { tokens, logits, max_len, adapter, priority }; num_twins.min(free)]
+        vec![
+            NewSequence {
+                tokens,
+                logits,
+                max_len,
+                adapter,
+                priority
+            };
+            num_twins.min(free)
+        ]
     }
 
     fn any_logits(&mut self, first: usize, len: usize) -> Logits {
@@ -241,14 +297,20 @@ impl Simulation {
     }
 
     fn add(&mut self, new: NewSequence, marks: &mut Marks) -> Result<(), String> {
-        let id = self.scheduler.add(new.clone()).map_err(|error| error.to_string())?;
+        let id = self
+            .scheduler
+            .add(new.clone())
+            .map_err(|error| error.to_string())?;
         marks.rows += 1;
         self.num_streams += 1;
         let row = Row {
             num_start: new.tokens.len(),
             tokens: new.tokens,
             logits: new.logits,
-            weights: Weights { version: self.version, adapter: new.adapter },
+            weights: Weights {
+                version: self.version,
+                adapter: new.adapter,
+            },
             is_tainted: false,
             max_len: new.max_len,
             stream: self.num_streams,
@@ -259,12 +321,20 @@ impl Simulation {
             is_paused: false,
             num_steps: 0,
         };
-        expect(self.rows.insert(id, row).is_none(), || format!("{id:?} given twice"))
+        expect(self.rows.insert(id, row).is_none(), || {
+            format!("{id:?} given twice")
+        })
     }
 
     fn fork(&mut self, parent: SeqId, marks: &mut Marks) -> Result<Vec<SeqId>, String> {
-        let n = self.rng.between(1, 3).min(ROWS_MAX.saturating_sub(self.rows.len()));
-        let children = self.scheduler.fork(parent, n).map_err(|error| error.to_string())?;
+        let n = self
+            .rng
+            .between(1, 3)
+            .min(ROWS_MAX.saturating_sub(self.rows.len()));
+        let children = self
+            .scheduler
+            .fork(parent, n)
+            .map_err(|error| error.to_string())?;
         marks.forks += n as u64;
         for child in &children {
             self.num_streams += 1;
@@ -281,16 +351,24 @@ impl Simulation {
     }
 
     fn cancel_any(&mut self) -> Result<bool, String> {
-        let Some(id) = self.any_row() else { return Ok(false) };
+        let Some(id) = self.any_row() else {
+            return Ok(false);
+        };
         self.rows.remove(&id);
-        expect(self.scheduler.cancel(id), || format!("{id:?} could not be cancelled"))?;
+        expect(self.scheduler.cancel(id), || {
+            format!("{id:?} could not be cancelled")
+        })?;
         Ok(true)
     }
 
     /// Rows that rest are forked, extended or given up, after a while.
     fn wake_paused(&mut self, marks: &mut Marks) -> Result<(), String> {
-        let paused: Vec<SeqId> =
-            self.rows.iter().filter(|(_, row)| row.is_paused).map(|(id, _)| *id).collect();
+        let paused: Vec<SeqId> = self
+            .rows
+            .iter()
+            .filter(|(_, row)| row.is_paused)
+            .map(|(id, _)| *id)
+            .collect();
         for id in paused {
             if !self.rng.one_in(3) {
                 continue;
@@ -311,14 +389,18 @@ impl Simulation {
         let room = row.max_len - row.tokens.len();
         if room == 0 || self.rng.one_in(8) {
             self.rows.remove(&id);
-            return expect(self.scheduler.cancel(id), || format!("{id:?} could not be ended"));
+            return expect(self.scheduler.cancel(id), || {
+                format!("{id:?} could not be ended")
+            });
         }
         marks.extensions += 1;
         let num_new = self.rng.between(1, room.min(10));
         let tokens = self.rng.tokens(num_new);
         let (first, len) = (row.num_seen, row.tokens.len() + tokens.len());
         let logits = self.any_logits(first, len);
-        self.scheduler.extend(id, &tokens, logits.clone()).map_err(|error| format!("{id:?}: {error}"))?;
+        self.scheduler
+            .extend(id, &tokens, logits.clone())
+            .map_err(|error| format!("{id:?}: {error}"))?;
         let row = self.rows.get_mut(&id).ok_or("a paused row is gone")?;
         row.tokens.extend(tokens);
         (row.num_start, row.logits, row.is_paused) = (row.tokens.len(), logits, false);
@@ -330,7 +412,9 @@ impl Simulation {
     fn step(&mut self, marks: &mut Marks) -> Result<(), String> {
         let Some(plan) = self.scheduler.schedule() else {
             let active: Vec<_> = self.rows.iter().filter(|(_, row)| !row.is_paused).collect();
-            return expect(active.is_empty(), || format!("nothing scheduled, though {active:?}"));
+            return expect(active.is_empty(), || {
+                format!("nothing scheduled, though {active:?}")
+            });
         };
         self.check()?;
         self.check_plan(&plan)?;
@@ -346,7 +430,9 @@ impl Simulation {
         }
         let results = self.forward(&plan, marks)?;
         let failed = self.scheduler.commit(plan, results);
-        expect(failed.is_empty(), || format!("could not append: {failed:?}"))
+        expect(failed.is_empty(), || {
+            format!("could not append: {failed:?}")
+        })
     }
 
     /// The step dies; its rows must come back, and sometimes try again.
@@ -355,7 +441,9 @@ impl Simulation {
         let ids = plan.spans.iter().map(|span| span.seq);
         let expected: Vec<SeqId> = ids.filter(|id| self.rows.contains_key(id)).collect();
         let failed = self.scheduler.abort(plan);
-        expect(failed == expected, || format!("{failed:?} failed, not {expected:?}"))?;
+        expect(failed == expected, || {
+            format!("{failed:?} failed, not {expected:?}")
+        })?;
         for id in failed {
             let row = self.rows.remove(&id).ok_or("an unknown row failed")?;
             if self.rng.one_in(2) {
@@ -378,24 +466,37 @@ impl Simulation {
             && (1..=config.max_sequences).contains(&plan.spans.len());
         expect(is_within, || format!("over budget: {plan:?}"))?;
         let distinct: BTreeSet<SeqId> = plan.spans.iter().map(|span| span.seq).collect();
-        expect(distinct.len() == plan.spans.len(), || format!("a row twice in a step: {plan:?}"))?;
+        expect(distinct.len() == plan.spans.len(), || {
+            format!("a row twice in a step: {plan:?}")
+        })?;
         for span in &plan.spans {
             let describe = |what: &str| format!("{what}: {span:?}, {:?}", self.rows.get(&span.seq));
-            let row = self.rows.get(&span.seq).ok_or_else(|| describe("unknown row"))?;
+            let row = self
+                .rows
+                .get(&span.seq)
+                .ok_or_else(|| describe("unknown row"))?;
             expect(!span.query.is_empty(), || describe("empty chunk"))?;
             let tokens = row.tokens.get(span.query.clone());
             expect(tokens == Some(&*span.tokens), || describe("wrong tokens"))?;
-            expect(span.adapter == row.weights.adapter, || describe("wrong adapter"))?;
+            expect(span.adapter == row.weights.adapter, || {
+                describe("wrong adapter")
+            })?;
             let num_blocks = span.query.end.div_ceil(config.block_size);
-            expect(span.block_table.len() == num_blocks, || describe("wrong table"))?;
+            expect(span.block_table.len() == num_blocks, || {
+                describe("wrong table")
+            })?;
             expect(!row.is_paused, || describe("it rests"))?;
             let is_wanted = |p: &usize| match &row.logits {
                 Logits::Last => p + 1 == row.tokens.len(),
                 Logits::From(first) => p >= first,
                 Logits::At(positions) => positions.contains(p),
             };
-            let wanted: Vec<usize> =
-                span.query.clone().filter(|p| *p >= row.num_seen).filter(is_wanted).collect();
+            let wanted: Vec<usize> = span
+                .query
+                .clone()
+                .filter(|p| *p >= row.num_seen)
+                .filter(is_wanted)
+                .collect();
             expect(span.logits == wanted, || describe("wrong logits"))?;
         }
         Ok(())
@@ -405,17 +506,25 @@ impl Simulation {
         for (id, row) in self.rows.iter_mut().filter(|(_, row)| !row.is_paused) {
             row.num_steps += 1;
             marks.row_steps_max = marks.row_steps_max.max(row.num_steps);
-            expect(row.num_steps < ROW_STEPS_MAX, || format!("{id:?} does not end: {row:?}"))?;
+            expect(row.num_steps < ROW_STEPS_MAX, || {
+                format!("{id:?} does not end: {row:?}")
+            })?;
         }
         Ok(())
     }
 
     /// Runs the step, compares what each row saw with the row alone, and says what follows.
-    fn forward(&mut self, plan: &StepPlan, marks: &mut Marks) -> Result<Vec<(SeqId, Advance)>, String> {
+    fn forward(
+        &mut self,
+        plan: &StepPlan,
+        marks: &mut Marks,
+    ) -> Result<Vec<(SeqId, Advance)>, String> {
         let attended = self.pool.forward(plan, self.version)?;
         let mut results = Vec::new();
         for (span, attended) in plan.spans.iter().zip(attended) {
-            let Some(row) = self.rows.get_mut(&span.seq) else { continue };
+            let Some(row) = self.rows.get_mut(&span.seq) else {
+                continue;
+            };
             let alone = kv_alone(&row.tokens[..span.query.end], row.weights);
             let wrong = alone.iter().zip(&attended.0).position(|(a, b)| a != b);
             expect(row.is_tainted || wrong.is_none(), || {
@@ -424,7 +533,9 @@ impl Simulation {
             row.num_seen = row.num_seen.max(span.query.end);
             row.seen.extend(&span.logits);
             if let Some(last) = span.logits.last() {
-                row.fold = attended.0[..=*last].iter().fold(0, |fold, kv| mix(fold, *kv));
+                row.fold = attended.0[..=*last]
+                    .iter()
+                    .fold(0, |fold, kv| mix(fold, *kv));
             }
             let is_due = match &row.logits {
                 Logits::Last | Logits::From(_) => row.num_seen == row.tokens.len(),
@@ -447,7 +558,9 @@ impl Simulation {
         }
         let next = match &row.logits {
             Logits::At(positions) => {
-                expect(row.seen == *positions, || format!("logits are missing: {row:?}"))?;
+                expect(row.seen == *positions, || {
+                    format!("logits are missing: {row:?}")
+                })?;
                 None
             }
             Logits::Last => say(row.fold, row.stream, row.max_len - row.tokens.len()),
@@ -465,7 +578,9 @@ impl Simulation {
         }
         marks.finished += 1;
         let row = self.rows.remove(&id).ok_or("an unknown row has logits")?;
-        expect(row.is_tainted || row.tokens == said_alone(&row), || format!("{row:?} alone says otherwise"))?;
+        expect(row.is_tainted || row.tokens == said_alone(&row), || {
+            format!("{row:?} alone says otherwise")
+        })?;
         Ok(Advance::Finish)
     }
 }
@@ -476,8 +591,16 @@ fn say(fold: u64, stream: u64, room: usize) -> Option<Vec<TokenId>> {
     if room == 0 || draw.is_multiple_of(24) {
         return None;
     }
-    let num_tokens = if draw.is_multiple_of(7) { 2 + (draw >> 8) as usize % 6 } else { 1 };
-    Some((0..num_tokens.min(room)).map(|i| (draw >> (16 + i)) as TokenId & 1).collect())
+    let num_tokens = if draw.is_multiple_of(7) {
+        2 + (draw >> 8) as usize % 6
+    } else {
+        1
+    };
+    Some(
+        (0..num_tokens.min(room))
+            .map(|i| (draw >> (16 + i)) as TokenId & 1)
+            .collect(),
+    )
 }
 
 /// The row's tokens had it never met another, from where it began to go its own way.
@@ -487,7 +610,9 @@ fn said_alone(row: &Row) -> Vec<TokenId> {
         return tokens;
     }
     loop {
-        let fold = kv_alone(&tokens, row.weights).iter().fold(0, |fold, kv| mix(fold, *kv));
+        let fold = kv_alone(&tokens, row.weights)
+            .iter()
+            .fold(0, |fold, kv| mix(fold, *kv));
         match say(fold, row.stream, row.max_len - tokens.len()) {
             Some(next) => tokens.extend(next),
             None => return tokens,

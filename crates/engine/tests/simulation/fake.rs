@@ -2,7 +2,7 @@
 //! depends on every token before it, as real K/V does, and on the adapter and weights.
 
 use data::TokenId;
-use engine::scheduler::{StepPlan, SchedulerConfig};
+use engine::scheduler::{SchedulerConfig, StepPlan};
 use engine::sequence::AdapterKey;
 
 /// What decides K/V besides the tokens.
@@ -22,13 +22,19 @@ pub fn mix(a: u64, b: u64) -> u64 {
 /// K/V of `token` after a context whose last K/V is `before`.
 pub fn kv_after(before: Option<u64>, token: TokenId, weights: Weights) -> u64 {
     let adapter = weights.adapter.map_or(0, |key| key.0 + 1);
-    mix(mix(before.unwrap_or(7), weights.version * 8 + adapter), u64::from(token))
+    mix(
+        mix(before.unwrap_or(7), weights.version * 8 + adapter),
+        u64::from(token),
+    )
 }
 
 /// K/V of every position of a row that is alone in the world.
 pub fn kv_alone(tokens: &[TokenId], weights: Weights) -> Vec<u64> {
     let mut last = None;
-    tokens.iter().map(|token| *last.insert(kv_after(last, *token, weights))).collect()
+    tokens
+        .iter()
+        .map(|token| *last.insert(kv_after(last, *token, weights)))
+        .collect()
 }
 
 /// The pool.
@@ -42,7 +48,10 @@ pub struct Attended(pub Vec<u64>);
 
 impl FakePool {
     pub fn new(config: &SchedulerConfig) -> Self {
-        Self { block_size: config.block_size, slots: vec![0; config.num_blocks * config.block_size] }
+        Self {
+            block_size: config.block_size,
+            slots: vec![0; config.num_blocks * config.block_size],
+        }
     }
 
     /// Copies, writes, then reads, as a forward does.
@@ -50,15 +59,26 @@ impl FakePool {
         let mut is_written = vec![false; self.slots.len()];
         for (source, destination) in &plan.copies {
             let start = *source as usize * self.block_size;
-            self.slots.copy_within(start..start + self.block_size, *destination as usize * self.block_size);
+            self.slots.copy_within(
+                start..start + self.block_size,
+                *destination as usize * self.block_size,
+            );
         }
         for span in &plan.spans {
-            let weights = Weights { version, adapter: span.adapter };
-            if span.query.is_empty() || span.query.len() != span.tokens.len() || span.query.len() != span.slots.len() {
+            let weights = Weights {
+                version,
+                adapter: span.adapter,
+            };
+            if span.query.is_empty()
+                || span.query.len() != span.tokens.len()
+                || span.query.len() != span.slots.len()
+            {
                 return Err(format!("lengths of {span:?} disagree"));
             }
             for ((position, token), slot) in span.query.clone().zip(&span.tokens).zip(&span.slots) {
-                let before = position.checked_sub(1).map(|p| self.slots[self.slot(&span.block_table, p)]);
+                let before = position
+                    .checked_sub(1)
+                    .map(|p| self.slots[self.slot(&span.block_table, p)]);
                 if self.slot(&span.block_table, position) != *slot as usize {
                     return Err(format!("position {position} is not in its table: {span:?}"));
                 }
@@ -68,8 +88,14 @@ impl FakePool {
                 self.slots[*slot as usize] = kv_after(before, *token, weights);
             }
         }
-        let read = |table: &[u32], end| Attended((0..end).map(|p| self.slots[self.slot(table, p)]).collect());
-        Ok(plan.spans.iter().map(|span| read(&span.block_table, span.query.end)).collect())
+        let read = |table: &[u32], end| {
+            Attended((0..end).map(|p| self.slots[self.slot(table, p)]).collect())
+        };
+        Ok(plan
+            .spans
+            .iter()
+            .map(|span| read(&span.block_table, span.query.end))
+            .collect())
     }
 
     /// A step that died half-way: some of its slots were written, with nothing of use.

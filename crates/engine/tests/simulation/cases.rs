@@ -339,6 +339,7 @@ fn what_cannot_be_is_refused() {
         num_blocks: 8,
         ..CONFIG
     });
+    assert_eq!(scheduler.max_len(), 32);
     let with = |max_len, logits| NewSequence {
         max_len,
         logits,

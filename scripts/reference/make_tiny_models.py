@@ -87,7 +87,7 @@ BF16_GOLDEN = ("llama3_1", "qwen3")
 
 
 def randomise(model, generator):
-    """Weights of standard deviation 1.6 / sqrt(inputs), biases 0.5, norms 1 +- 0.3."""
+    """Weights of standard deviation 1.25 / sqrt(inputs), biases 0.5, norms 1 +- 0.3."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -98,7 +98,7 @@ def randomise(model, generator):
             elif "embed_tokens" in name:
                 parameter.copy_(0.3 * noise)
             else:
-                parameter.copy_(1.6 / parameter.shape[1] ** 0.5 * noise)
+                parameter.copy_(1.25 / parameter.shape[1] ** 0.5 * noise)
 
 
 def logits_of(model, tokens):

@@ -49,7 +49,9 @@ pub enum RequestError {
         block_size: usize,
     },
     /// The model gave a logit that is not a number.
-    #[error("the model produced a NaN logit at position {position}; the weights or the adapter are damaged")]
+    #[error(
+        "the model produced a NaN logit at position {position}; the weights or the adapter are damaged"
+    )]
     NotANumber {
         /// Position of the token whose successor was to be chosen.
         position: usize,

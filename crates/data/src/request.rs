@@ -18,7 +18,10 @@ pub struct Message {
 impl Message {
     /// A turn of the given role.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
     }
 }
 
@@ -92,7 +95,10 @@ pub struct SamplingError {
 impl Sampling {
     /// Greedy decoding.
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, ..Self::default() }
+        Self {
+            temperature: 0.0,
+            ..Self::default()
+        }
     }
 
     /// Checks every field.
@@ -101,14 +107,42 @@ impl Sampling {
     /// The first field out of range, with its value and what is allowed.
     pub fn validate(&self) -> Result<(), SamplingError> {
         let check = |ok: bool, field, value, expected| {
-            if ok { Ok(()) } else { Err(SamplingError { field, value, expected }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(SamplingError {
+                    field,
+                    value,
+                    expected,
+                })
+            }
         };
         let t = self.temperature;
-        check(t.is_finite() && t >= 0.0, "temperature", t, "a finite number, at least 0")?;
-        check(self.top_p > 0.0 && self.top_p <= 1.0, "top_p", self.top_p, "above 0, at most 1")?;
-        check((0.0..=1.0).contains(&self.min_p), "min_p", self.min_p, "between 0 and 1")?;
+        check(
+            t.is_finite() && t >= 0.0,
+            "temperature",
+            t,
+            "a finite number, at least 0",
+        )?;
+        check(
+            self.top_p > 0.0 && self.top_p <= 1.0,
+            "top_p",
+            self.top_p,
+            "above 0, at most 1",
+        )?;
+        check(
+            (0.0..=1.0).contains(&self.min_p),
+            "min_p",
+            self.min_p,
+            "between 0 and 1",
+        )?;
         let r = self.repetition_penalty;
-        check(r.is_finite() && r > 0.0, "repetition_penalty", r, "a finite number above 0")?;
+        check(
+            r.is_finite() && r > 0.0,
+            "repetition_penalty",
+            r,
+            "a finite number above 0",
+        )?;
         for (field, value) in [
             ("presence_penalty", self.presence_penalty),
             ("frequency_penalty", self.frequency_penalty),
@@ -117,7 +151,12 @@ impl Sampling {
         }
         for value in self.logit_bias.values() {
             let ok = value.is_finite() || *value == f32::NEG_INFINITY;
-            check(ok, "logit_bias", *value, "finite, or minus infinity to forbid the token")?;
+            check(
+                ok,
+                "logit_bias",
+                *value,
+                "finite, or minus infinity to forbid the token",
+            )?;
         }
         Ok(())
     }

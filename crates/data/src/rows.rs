@@ -64,10 +64,13 @@ fn parse_row(text: &str) -> Result<Parsed, String> {
     let Some(object) = value.as_object() else {
         return Err("expected a JSON object or string".into());
     };
-    let id = ["id", "key"].iter().find_map(|name| object.get(*name)).map(|id| match id {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    });
+    let id = ["id", "key"]
+        .iter()
+        .find_map(|name| object.get(*name))
+        .map(|id| match id {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
     let text_of = |name: &str| object.get(name).and_then(|field| field.as_str());
     let messages = if let Some(turns) = object.get("messages") {
         conversation(turns, "messages", "role", "content")?
@@ -81,7 +84,10 @@ fn parse_row(text: &str) -> Result<Parsed, String> {
     } else if let Some(instruction) = text_of("instruction") {
         let input = text_of("input").unwrap_or_default();
         let separator = if input.is_empty() { "" } else { "\n\n" };
-        vec![Message::new("user", format!("{instruction}{separator}{input}"))]
+        vec![Message::new(
+            "user",
+            format!("{instruction}{separator}{input}"),
+        )]
     } else {
         return Err("none of the fields messages, conversations, prompt, instruction".into());
     };
@@ -94,7 +100,9 @@ fn conversation(
     role_key: &str,
     content_key: &str,
 ) -> Result<Vec<Message>, String> {
-    let turns = turns.as_array().ok_or_else(|| format!("`{field}` is not a list"))?;
+    let turns = turns
+        .as_array()
+        .ok_or_else(|| format!("`{field}` is not a list"))?;
     if turns.is_empty() {
         return Err(format!("`{field}` is empty"));
     }
@@ -144,7 +152,13 @@ mod tests {
                 "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"r\"},{\"from\":\"human\",\"value\":\"b\"}]}\n",
                 "{\"prompt\":\"c\"}\n\"d\"\n{\"instruction\":\"e\",\"input\":\"f\"}\n",
             ),
-            &[Ok(("a", 1)), Ok(("b", 3)), Ok(("c", 1)), Ok(("d", 1)), Ok(("e\n\nf", 1))],
+            &[
+                Ok(("a", 1)),
+                Ok(("b", 3)),
+                Ok(("c", 1)),
+                Ok(("d", 1)),
+                Ok(("e\n\nf", 1)),
+            ],
         );
     }
 

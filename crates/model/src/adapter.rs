@@ -9,6 +9,7 @@ use crate::weights::{Projection, SafeTensorsFiles, Storage, to_f32};
 use crate::{ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
 use config::AdapterConfig;
+use kernels::{LoraWeights, lora_add};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -81,6 +82,54 @@ impl Adapter {
             }
             None => Ok(Self { layers }),
         }
+    }
+}
+
+/// The rows of a batch by adapter.
+pub(crate) struct RowGroups<'a> {
+    groups: Vec<(&'a Adapter, Vec<u32>)>,
+}
+
+impl<'a> RowGroups<'a> {
+    /// Groups rows by the adapter each asks for.
+    ///
+    /// # Errors
+    /// An adapter that the model does not hold.
+    pub(crate) fn of(
+        rows: &[Option<AdapterId>],
+        adapters: &'a BTreeMap<AdapterId, Adapter>,
+    ) -> Result<Self, ModelError> {
+        let mut by_id: BTreeMap<AdapterId, Vec<u32>> = BTreeMap::new();
+        for (row, id) in (0u32..).zip(rows) {
+            if let Some(id) = id {
+                by_id.entry(*id).or_default().push(row);
+            }
+        }
+        let groups = by_id
+            .into_iter()
+            .map(|(id, rows)| match adapters.get(&id) {
+                Some(adapter) => Ok((adapter, rows)),
+                None => Err(ModelError::Batch { problem: format!("{id:?} is not loaded") }),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { groups })
+    }
+
+    /// Adds each adapter's share of one matrix to its rows: `output` (T, out), which must be
+    /// nobody else's, for `input` (T, in).
+    pub(crate) fn add(
+        &self,
+        layer: usize,
+        projection: Projection,
+        input: &Tensor,
+        output: Tensor,
+    ) -> kernels::Result<Tensor> {
+        for (adapter, rows) in &self.groups {
+            if let Some(Share { a, b, scale }) = &adapter.layers[layer][projection as usize] {
+                lora_add(&output, input, &LoraWeights { a, b, scale: *scale }, rows)?;
+            }
+        }
+        Ok(output)
     }
 }
 

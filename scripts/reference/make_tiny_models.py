@@ -110,6 +110,12 @@ def prompts(generator):
     return {n: torch.randint(0, VOCAB, (n,), generator=generator, dtype=torch.int32) for n in PROMPT_LENGTHS}
 
 
+def load(model_class, folder, dtype):
+    model = model_class.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    return model
+
+
 def write_model(root, name):
     model_class, config_class, overrides, dtype, shards = MODELS[name]
     generator = torch.Generator().manual_seed(sum(name.encode()) * 1000 + len(name))
@@ -126,12 +132,15 @@ def write_model(root, name):
     files = sorted(folder.glob("*.safetensors"))
     assert len(files) == shards, files
 
+    # Read back from disk: `model.to(dtype)` has rounded the rotary frequencies as well, which
+    # loading does not do.
     golden = {}
     ids = prompts(generator)
     if name in BF16_GOLDEN:
+        model = load(model_class, folder, torch.bfloat16)
         for n, tokens in ids.items():
             golden[f"logits_bf16.{n}"] = logits_of(model, tokens)
-    model = model.float()
+    model = load(model_class, folder, torch.float32)
     for n, tokens in ids.items():
         golden[f"tokens.{n}"] = tokens.to(torch.uint32)
         golden[f"logits.{n}"] = logits_of(model, tokens)

@@ -241,20 +241,20 @@ impl RopeConfig {
         }
     }
 
-    /// Radians per position of each of the D/2 rotated pairs, fastest first.
+    /// Radians per position of each of the D/2 rotated pairs, fastest first; f32 values.
     ///
     /// Computed in f32, operation for operation as HF transformers does: at position p an
     /// error of one unit in the last place of a frequency is p times as large in the angle,
     /// so f64 here would be "more right" and yet further from what the model was trained with.
     /// `divisors` are a GGUF's `rope_freqs.weight` (D/2), 1 where a frequency is kept.
-    pub fn inverse_frequencies(&self, head_dim: usize, divisors: Option<&[f32]>) -> Vec<f32> {
+    pub fn inverse_frequencies(&self, head_dim: usize, divisors: Option<&[f32]>) -> Vec<f64> {
         let base = self.theta as f32;
         (0..head_dim / 2)
             .map(|pair| {
                 let exponent = (2 * pair) as f32 / head_dim as f32;
                 let frequency = 1.0 / base.powf(exponent);
                 let divisor = divisors.map_or(1.0, |divisors| divisors[pair]);
-                self.scaling.apply(frequency) / divisor
+                f64::from(self.scaling.apply(frequency) / divisor)
             })
             .collect()
     }

@@ -1,9 +1,9 @@
 //! The forward pass of every architecture this crate supports: one decoder, whose parts
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
-use crate::adapter::{Adapter, AdapterShare, RowGroups};
+use crate::adapter::{Adapter, RowGroups};
 use crate::weights::{
-    Bias, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles, WeightFormat,
+    Bias, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles, LoadAs,
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
@@ -28,7 +28,7 @@ pub trait CausalLm {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// What weight matrices become.
-    pub format: WeightFormat,
+    pub weights: LoadAs,
     /// (P) the longest context to prepare for; `None` = all the model was made for.
     pub max_positions: Option<usize>,
 }
@@ -73,7 +73,7 @@ impl Llama {
         options: &LoadOptions,
     ) -> Result<Self, ModelError> {
         let names = Names::of(files);
-        let load = Loader::new(files, options.format);
+        let load = Loader::new(files, options.weights);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embedding =
             load.linear(names.embedding(), (vocab, hidden), Bias::None, Role::Vocabulary)?;

@@ -23,10 +23,10 @@ use std::path::Path;
 /// What weight matrices become when a model is loaded. Matrices that a GGUF already stores
 /// quantised stay as they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum WeightFormat {
+pub enum LoadAs {
     /// The type in the file.
     #[default]
-    AsStored,
+    Stored,
     /// f32: exact, and fast where f16 and bf16 are not, at twice their size.
     F32,
     /// 8.5 bits a weight.
@@ -115,12 +115,12 @@ pub(crate) enum Role {
 /// Takes tensors out of the files and remembers which were taken.
 pub(crate) struct Loader<'a> {
     files: &'a WeightFiles,
-    format: WeightFormat,
+    format: LoadAs,
     taken: RefCell<HashSet<String>>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(files: &'a WeightFiles, format: WeightFormat) -> Self {
+    pub(crate) fn new(files: &'a WeightFiles, format: LoadAs) -> Self {
         Self { files, format, taken: RefCell::default() }
     }
 

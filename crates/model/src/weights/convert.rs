@@ -1,6 +1,6 @@
 //! Bytes of a file become what the kernels compute with.
 
-use super::{RawTensor, Role, Storage, WeightFormat};
+use super::{RawTensor, Role, Storage, LoadAs};
 use crate::{FloatType, ModelError};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
@@ -31,7 +31,7 @@ pub(super) fn linear(
     name: &str,
     raw: &RawTensor<'_>,
     bias: Option<Tensor>,
-    (format, role): (WeightFormat, Role),
+    (format, role): (LoadAs, Role),
 ) -> Result<Linear, ModelError> {
     let failed = |source| ModelError::compute(name, source);
     match raw.storage {
@@ -45,9 +45,10 @@ pub(super) fn linear(
                 Linear::quantized(matrix, bias).map_err(failed)
             }
             None => {
-                let wide = format == WeightFormat::F32;
+                let wide = format == LoadAs::F32;
                 let weight = dense(raw, if wide { Wanted::F32 } else { Wanted::Same }, dtype);
-                Linear::dense(weight.map_err(failed)?, bias).map_err(failed)
+                let weight = weight.map_err(|source| ModelError::compute(name, source))?;
+                Linear::dense(weight, bias).map_err(failed)
             }
         },
     }
@@ -79,13 +80,13 @@ fn dense(raw: &RawTensor<'_>, wanted: Wanted, dtype: FloatType) -> candle_core::
 fn target(
     name: &str,
     raw: &RawTensor<'_>,
-    (format, role): (WeightFormat, Role),
+    (format, role): (LoadAs, Role),
 ) -> Result<Option<GgmlDType>, ModelError> {
     let row = raw.shape[1];
     let blocks = match format {
-        WeightFormat::AsStored | WeightFormat::F32 => return Ok(None),
-        WeightFormat::Q4K if role == Role::Projection && row.is_multiple_of(256) => GgmlDType::Q4K,
-        WeightFormat::Q4K | WeightFormat::Q8_0 => GgmlDType::Q8_0,
+        LoadAs::Stored | LoadAs::F32 => return Ok(None),
+        LoadAs::Q4K if role == Role::Projection && row.is_multiple_of(256) => GgmlDType::Q4K,
+        LoadAs::Q4K | LoadAs::Q8_0 => GgmlDType::Q8_0,
     };
     if !row.is_multiple_of(blocks.block_size()) {
         let expected = "rows that are a multiple of 32 long, to be quantised";

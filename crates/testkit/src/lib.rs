@@ -4,3 +4,4 @@
 pub mod fixtures;
 pub mod gguf_writer;
 pub mod oracle;
+pub mod random_model;

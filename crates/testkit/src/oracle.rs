@@ -1,8 +1,9 @@
 //! The whole forward pass once more: f64, one sequence, no cache, no batch, no candle, written
 //! from the papers and not from our kernels. Slow, and short enough to check by eye.
 
+use crate::fixtures::Values;
 use model::{ModelConfig, RopeScaling};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Dequantised tensors under the names transformers gives them.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,14 @@ pub enum Pairs {
     Halves,
     /// (2i, 2i + 1): GGUF files of the llama architecture.
     Interleaved,
+}
+
+impl OracleWeights {
+    /// The values of files in the layout of transformers.
+    pub fn new(tensors: BTreeMap<String, Values>) -> Self {
+        let values = tensors.into_iter().map(|(name, tensor)| (name, tensor.values));
+        Self { tensors: values.collect(), ..Self::default() }
+    }
 }
 
 /// Next-token logits (V) after each of `tokens`.

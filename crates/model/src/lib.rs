@@ -8,9 +8,11 @@ mod error;
 mod file_bytes;
 mod files;
 mod gguf;
+mod json_file;
 mod kv_pool;
 mod llama;
 mod lookup;
+mod tokenizer;
 mod weights;
 
 pub use adapter::Adapter;
@@ -25,4 +27,5 @@ pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};
 pub use llama::{CausalLm, Llama, LoadOptions};
 pub use lookup::{CachedModel, Found, HubCache, Origin, resolve};
+pub use tokenizer::{Detokenizer, Rendered, Show, Special, Start, Tokenizer};
 pub use weights::LoadAs;

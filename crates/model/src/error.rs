@@ -108,6 +108,42 @@ pub enum ModelError {
         /// The template's own words.
         message: String,
     },
+    /// No model of this name.
+    #[error("no model {argument}: looked at {}; {remedy}", looked.join(", "))]
+    NotFound {
+        /// What was asked for.
+        argument: String,
+        /// Where was looked.
+        looked: Vec<String>,
+        /// What to do.
+        remedy: String,
+    },
+    /// A model in the Hugging Face cache that lacks files.
+    #[error("{id}: incomplete: {} lacks {missing}; {remedy}", snapshot.display())]
+    Incomplete {
+        /// `org/name`
+        id: String,
+        /// The snapshot's folder.
+        snapshot: PathBuf,
+        /// The files that are not there.
+        missing: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A batch that contradicts itself, the model or the KV pool.
+    #[error("forward batch: {problem}")]
+    Batch {
+        /// What is wrong, with the numbers.
+        problem: String,
+    },
+    /// A kernel failed.
+    #[error("{what}: {source}")]
+    Compute {
+        /// What was being computed or packed.
+        what: String,
+        /// Why it failed.
+        source: kernels::KernelError,
+    },
 }
 
 impl ModelError {
@@ -131,6 +167,10 @@ impl ModelError {
             expected: expected.into(),
             got: got.into(),
         }
+    }
+
+    pub(crate) fn compute(what: impl Into<String>, source: impl Into<kernels::KernelError>) -> Self {
+        Self::Compute { what: what.into(), source: source.into() }
     }
 
     pub(crate) fn missing(

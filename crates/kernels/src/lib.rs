@@ -1,1 +1,4 @@
 //! kernels
+
+mod linear;
+pub use linear::{Linear, LinearError, WeightFormat};

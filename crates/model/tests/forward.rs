@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use common::{Part, batch, bits, flat, logits, logits_in_chunks, worst};
+use common::{Part, batch, bits, flat, logits_in_chunks, worst};
 use model::{
     CausalLm, GgufFile, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig, ModelFiles,
 };
@@ -17,6 +17,11 @@ use testkit::random_model::random_weights;
 fn load(name: &str, weights: LoadAs) -> Llama {
     let options = LoadOptions { weights, ..Default::default() };
     ModelFiles::open(&fixtures::folder(name)).unwrap().load(&options).unwrap()
+}
+
+/// Logits (T, V) of one sequence, computed in one go, with exact K and V.
+fn logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+    logits_in_chunks(model, tokens, &[tokens.len()], None, KvType::F32)
 }
 
 #[test]
@@ -263,14 +268,14 @@ fn contradictory_batches_are_refused() {
     check(&|b| b.slots[3] = 32, "slot 32");
     check(&|b| b.slots[3] = 4, "row 3: slot 4");
     check(&|b| b.positions[3] = 4, "row 3: position 4");
-    check(&|b| drop(b.positions.pop()), "19 positions");
+    check(&|b| b.positions.truncate(19), "19 positions");
     check(&|b| b.logit_rows.push(20), "logit row 20");
     check(&|b| b.spans.clear(), "spans cover 0 of 20");
     check(&|b| b.spans[0].query = 0..21, "span 0");
     check(&|b| b.spans[0].query = 1..20, "span 0");
     check(&|b| b.spans[0].context_len = 3, "context of 3");
     check(&|b| b.spans[0].context_len = usize::MAX, "row 0: position 0");
-    check(&|b| drop(b.spans[0].blocks.pop()), "row 16: slot");
+    check(&|b| b.spans[0].blocks.truncate(1), "row 16: slot");
     check(&|b| b.adapters = vec![None; 3], "3 adapters");
     for (blocks, size) in [(0, 16), (4, 0), (usize::MAX, 2), (1 << 40, 1)] {
         assert!(KvPool::new(model.config(), blocks, size, KvType::F32).is_err());

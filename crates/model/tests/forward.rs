@@ -93,36 +93,50 @@ fn open_twin(twin: &GgufTwin) -> ModelFiles {
     ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap()).unwrap()
 }
 
-/// What the bounds rest on: with plain floats only the order of sums differs. Against integer
-/// blocks the kernels round activations to 8 bits per block (relative error about 0.4 % of a
-/// row for each product), which several layers of products add up to.
+/// Bounds on the distance over a prompt and at its worst position.
+///
+/// With plain floats only the order of sums differs. Against blocks of integers the kernels
+/// round activations to 8 bits, relative to the largest of 32 (for k-quants, of 256) values:
+/// of normal values that is 2.2 (2.9) standard deviations / 127 / sqrt(12) = 0.5 % (0.66 %) for
+/// each product. Over the products of two layers and the output this adds up to about 1.4 %
+/// (2.1 %), the same for every format of the group, whatever its own coarseness.
+const FLOATS: (f64, f64) = (3e-6, 1e-5);
+const BLOCKS_OF_32: (f64, f64) = (2e-2, 2.5e-2);
+const BLOCKS_OF_256: (f64, f64) = (2.5e-2, 4e-2);
+
+fn check_distance(name: &str, found: &[f32], expected: &[f64], vocab: usize, bounds: (f64, f64)) {
+    let (whole, at_worst) = (relative_l2(found, expected), worst(found, expected, vocab));
+    println!("{name}: {whole:.2e}, at worst {at_worst:.2e}");
+    let (most, most_at_worst) = bounds;
+    assert!(whole < most && at_worst < most_at_worst, "{name}: {whole:e}, at worst {at_worst:e}");
+}
+
 #[test]
 fn gguf_files_of_every_format_equal_the_oracle_on_the_dequantised_weights() {
     let config = wide_config();
     let weights = random_weights(&config, 7);
     let tokens = tokens(150, config.vocab_size);
-    for (dtype, bound) in [
-        (GgmlDType::F32, 1e-5),
-        (GgmlDType::F16, 1e-5),
-        (GgmlDType::BF16, 1e-5),
-        (GgmlDType::Q4_0, 2e-2),
-        (GgmlDType::Q4_1, 2e-2),
-        (GgmlDType::Q5_0, 2e-2),
-        (GgmlDType::Q5_1, 2e-2),
-        (GgmlDType::Q8_0, 2e-2),
-        (GgmlDType::Q2K, 2e-2),
-        (GgmlDType::Q3K, 2e-2),
-        (GgmlDType::Q4K, 2e-2),
-        (GgmlDType::Q5K, 2e-2),
-        (GgmlDType::Q6K, 2e-2),
+    for (dtype, bounds) in [
+        (GgmlDType::F32, FLOATS),
+        (GgmlDType::F16, FLOATS),
+        (GgmlDType::BF16, FLOATS),
+        (GgmlDType::Q4_0, BLOCKS_OF_32),
+        (GgmlDType::Q4_1, BLOCKS_OF_32),
+        (GgmlDType::Q5_0, BLOCKS_OF_32),
+        (GgmlDType::Q5_1, BLOCKS_OF_32),
+        (GgmlDType::Q8_0, BLOCKS_OF_32),
+        (GgmlDType::Q2K, BLOCKS_OF_256),
+        (GgmlDType::Q3K, BLOCKS_OF_256),
+        (GgmlDType::Q4K, BLOCKS_OF_256),
+        (GgmlDType::Q5K, BLOCKS_OF_256),
+        (GgmlDType::Q6K, BLOCKS_OF_256),
     ] {
         let twin = gguf_twin(&config, &weights, dtype);
         let files = open_twin(&twin);
         let model = files.load(&LoadOptions::default()).unwrap();
         let expected = oracle::logits(files.config(), &twin.weights, &tokens).concat();
-        let distance = worst(&logits(&model, &tokens), &expected, config.vocab_size);
-        println!("{dtype:?}: {distance:.2e}");
-        assert!(distance < bound, "{dtype:?}: {distance:e}");
+        let found = logits(&model, &tokens);
+        check_distance(&format!("{dtype:?}"), &found, &expected, config.vocab_size, bounds);
     }
 }
 
@@ -150,7 +164,10 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
     let weights = random_weights(&config, 11);
     let dense = gguf_twin(&config, &weights, GgmlDType::F32);
     let tokens = tokens(80, config.vocab_size);
-    for (load_as, dtype) in [(LoadAs::Q8_0, GgmlDType::Q8_0), (LoadAs::Q4K, GgmlDType::Q4K)] {
+    for (load_as, dtype, bounds) in [
+        (LoadAs::Q8_0, GgmlDType::Q8_0, BLOCKS_OF_32),
+        (LoadAs::Q4K, GgmlDType::Q4K, BLOCKS_OF_256),
+    ] {
         let options = LoadOptions { weights: load_as, ..Default::default() };
         let model = open_twin(&dense).load(&options).unwrap();
         let mut twin = gguf_twin(&config, &weights, dtype).weights;
@@ -160,9 +177,8 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
             twin.tensors.insert(name.into(), q8.tensors[name].clone());
         }
         let expected = oracle::logits(&config_of(&dense), &twin, &tokens).concat();
-        let distance = worst(&logits(&model, &tokens), &expected, config.vocab_size);
-        println!("{load_as:?}: {distance:.2e}");
-        assert!(distance < 2e-2, "{load_as:?}: {distance:e}");
+        let found = logits(&model, &tokens);
+        check_distance(&format!("{load_as:?}"), &found, &expected, config.vocab_size, bounds);
     }
 }
 

@@ -224,7 +224,7 @@ fn gguf(dtype: GgmlDType) -> GgufWriter {
 
 fn gguf_error(bytes: Vec<u8>) -> String {
     let loaded = GgufFile::from_vec(bytes)
-        .and_then(ModelFiles::from_gguf)
+        .map(ModelFiles::from_gguf)
         .and_then(|files| files.load(&LoadOptions::default()));
     match loaded {
         Ok(_) => panic!("it loads"),
@@ -286,7 +286,7 @@ proptest! {
             bytes[at] = value;
         }
         let _ = GgufFile::from_vec(bytes)
-            .and_then(ModelFiles::from_gguf)
+            .map(ModelFiles::from_gguf)
             .and_then(|files| files.load(&LoadOptions::default()));
     }
 

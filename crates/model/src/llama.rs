@@ -7,7 +7,7 @@ use crate::weights::{
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
-use kernels::{Linear, Rope, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
+use kernels::{Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -45,6 +45,9 @@ pub trait CausalLm {
         self.logits(&self.hidden(batch, kv)?, 0..batch.logit_rows.len())
     }
 }
+
+/// Whichever of the kernels' errors it was.
+type KernelFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,7 +147,7 @@ impl Llama {
     /// f32 if the weights are, else f16: rounding K and V then costs less than the weights' own
     /// rounding did.
     pub fn default_kv_type(&self) -> KvType {
-        if self.layers[0].k.is_f32() { KvType::F32 } else { KvType::F16 }
+        if self.layers[0].k.format() == WeightFormat::F32 { KvType::F32 } else { KvType::F16 }
     }
 
     /// Reads an adapter in PEFT's layout and checks that it fits this model.
@@ -192,7 +195,7 @@ impl Llama {
         batch: &ForwardBatch,
         kv: &KvPool,
         adapters: &RowGroups<'_>,
-    ) -> kernels::Result<Tensor> {
+    ) -> Result<Tensor, KernelFailure> {
         let eps = self.config.rms_norm_eps;
         let scale = 1.0 / (self.config.head_dim as f32).sqrt();
         let mut x = self.embedding.rows(&batch.tokens)?;

@@ -28,6 +28,7 @@ pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
+pub use error::ModelError;
 pub use files::ModelFiles;
 pub use generation_config::GenerationConfig;
 pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};

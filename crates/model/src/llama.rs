@@ -46,9 +46,6 @@ pub trait CausalLm {
     }
 }
 
-/// Whichever of the kernels' errors it was.
-type KernelFailure = Box<dyn std::error::Error + Send + Sync>;
-
 /// How a model is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -173,8 +170,10 @@ impl CausalLm for Llama {
 
     fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
         let output = self.output.as_ref().unwrap_or(&self.embedding);
-        let compute = || output.forward(&hidden.narrow(0, rows.start, rows.len())?);
-        compute().map_err(|source: kernels::KernelError| ModelError::compute("the logits", source))
+        let compute = || -> kernels::Result<Tensor> {
+            Ok(output.forward(&hidden.narrow(0, rows.start, rows.len())?)?)
+        };
+        compute().map_err(|source| ModelError::compute("the logits", source))
     }
 
     fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
@@ -195,7 +194,7 @@ impl Llama {
         batch: &ForwardBatch,
         kv: &KvPool,
         adapters: &RowGroups<'_>,
-    ) -> Result<Tensor, KernelFailure> {
+    ) -> kernels::Result<Tensor> {
         let eps = self.config.rms_norm_eps;
         let scale = 1.0 / (self.config.head_dim as f32).sqrt();
         let mut x = self.embedding.rows(&batch.tokens)?;

@@ -1,10 +1,10 @@
 //! Low-rank adapters applied beside the base product (Hu et al. 2021): the base weights stay
 //! as they are, so that rows of one batch may use different adapters.
 
+use crate::cpu;
 use crate::error::{KernelError, Result, matrix, shaped};
 use crate::parallel::{self, Shared};
 use crate::simd::{Kernel, LANES, Lanes, Simd, dispatch};
-use crate::cpu;
 use candle_core::{CpuStorage, CustomOp2, InplaceOp3, Layout, Shape, Tensor};
 
 /// A low-rank delta, as PEFT stores it: `scale * b * a`, f32.
@@ -36,16 +36,31 @@ pub fn lora_add(y: &Tensor, x: &Tensor, lora: &LoraWeights<'_>, rows: &[u32]) ->
     if let Some(&last) = sorted.last()
         && last as usize >= tokens
     {
-        return Err(KernelError::OutOfRange { op, what: "row", index: last as usize, len: tokens });
+        return Err(KernelError::OutOfRange {
+            op,
+            what: "row",
+            index: last as usize,
+            len: tokens,
+        });
     }
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(KernelError::Invalid { op, problem: format!("row {} twice", pair[0]) });
+        return Err(KernelError::Invalid {
+            op,
+            problem: format!("row {} twice", pair[0]),
+        });
     }
     if rows.is_empty() || rank == 0 || outputs == 0 {
         return Ok(());
     }
     let hidden = x.apply_op2_no_bwd(lora.a, &Down { rows })?;
-    Ok(y.inplace_op3(&hidden, lora.b, &Up { rows, scale: lora.scale })?)
+    Ok(y.inplace_op3(
+        &hidden,
+        lora.b,
+        &Up {
+            rows,
+            scale: lora.scale,
+        },
+    )?)
 }
 
 /// x rows times a^T: (rows, r).
@@ -101,7 +116,11 @@ impl Kernel for Dots<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (out, a) in self.out.iter_mut().zip(self.a.chunks_exact(self.x.len().max(1))) {
+        for (out, a) in self
+            .out
+            .iter_mut()
+            .zip(self.a.chunks_exact(self.x.len().max(1)))
+        {
             *out = dot(simd, self.x, a);
         }
     }
@@ -165,7 +184,12 @@ impl InplaceOp3 for Up<'_> {
                     let start = *row as usize * outputs;
                     let range = start + outputs_here.start..start + outputs_here.end;
                     let y = disjoint(&y, range);
-                    dispatch(AddTile { hidden, columns: &columns, scale: self.scale, y });
+                    dispatch(AddTile {
+                        hidden,
+                        columns: &columns,
+                        scale: self.scale,
+                        y,
+                    });
                 }
             }
         });

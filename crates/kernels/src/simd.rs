@@ -168,7 +168,8 @@ pub(crate) trait Simd: Copy {
     fn max_lane(self, x: Self::F) -> f32 {
         let mut v = [0.0; LANES];
         self.store(x, &mut v);
-        v.iter().fold(f32::NEG_INFINITY, |a, &b| if a > b { a } else { b })
+        v.iter()
+            .fold(f32::NEG_INFINITY, |a, &b| if a > b { a } else { b })
     }
 
     /// e^x, within 1 ulp of the rounded value (measured over all floats between the limits);
@@ -187,7 +188,15 @@ pub(crate) trait Simd: Copy {
         let r = self.mul_add(n, self.splat(-LN2_LOW), r);
         // Taylor's series to r^7: |r| <= ln(2) / 2, so that what is left out is below 6e-9.
         let mut p = self.splat(1.0 / 5040.0);
-        for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        for c in [
+            1.0 / 720.0,
+            1.0 / 120.0,
+            1.0 / 24.0,
+            1.0 / 6.0,
+            0.5,
+            1.0,
+            1.0,
+        ] {
             p = self.mul_add(p, r, self.splat(c));
         }
         let y = self.mul(p, self.exp2_int(n));

@@ -57,7 +57,11 @@ struct Row {
 impl<T: Stored> Tile<'_, T> {
     /// Computes the tile and writes its rows to `out` (T, Hq*D).
     pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>) {
-        dispatch(Walk { tile: self, scratch, out });
+        dispatch(Walk {
+            tile: self,
+            scratch,
+            out,
+        });
     }
 
     fn position(&self, token: usize) -> usize {
@@ -166,7 +170,11 @@ fn load_step<T: Stored, S: Simd>(
     step: usize,
     keys: Range<usize>,
 ) {
-    let KvDims { block_len, head_dim, .. } = tile.dims;
+    let KvDims {
+        block_len,
+        head_dim,
+        ..
+    } = tile.dims;
     let mut starts = [0; STEP];
     for key in keys.clone() {
         let position = step + key;
@@ -219,7 +227,10 @@ fn load_vector<T: Stored, S: Simd>(simd: S, row: &[T], vector: usize) -> S::F {
 #[inline(always)]
 fn scores<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
     let keys = &scratch.keys[..dim];
-    let groups = scratch.queries.chunks(GROUP * dim).zip(scratch.weights.chunks_mut(GROUP));
+    let groups = scratch
+        .queries
+        .chunks(GROUP * dim)
+        .zip(scratch.weights.chunks_mut(GROUP));
     for (queries, out) in groups {
         match out.len() {
             1 => score_group::<1, S>(simd, queries, keys, out),
@@ -242,7 +253,10 @@ fn score_group<const R: usize, S: Simd>(
         let (low, high) = (simd.load(&key[0].0), simd.load(&key[1].0));
         for r in 0..R {
             let q = simd.splat(query[r]);
-            sums[r] = [simd.mul_add(q, low, sums[r][0]), simd.mul_add(q, high, sums[r][1])];
+            sums[r] = [
+                simd.mul_add(q, low, sums[r][0]),
+                simd.mul_add(q, high, sums[r][1]),
+            ];
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
@@ -271,7 +285,11 @@ fn soften<S: Simd>(simd: S, row: &mut Row, weights: &mut [Lanes; 2]) {
     let max = simd.max_lane(simd.max(score[0], score[1]));
     let max = if max > row.max { max } else { row.max };
     let shift = simd.splat(max);
-    let weight = score.map(|score| simd.exp(simd.sub(score, shift)));
+    // No closures in here: one that is not inlined would not use the wide instructions.
+    let weight = [
+        simd.exp(simd.sub(score[0], shift)),
+        simd.exp(simd.sub(score[1], shift)),
+    ];
     row.shrink = 1.0;
     if max != row.max {
         let mut shrink = [0.0; LANES];
@@ -301,7 +319,10 @@ static INDEX: [Lanes; 2] = {
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
     let vectors = dim.div_ceil(LANES);
-    let groups = scratch.rows.chunks(GROUP).zip(scratch.weights.chunks(GROUP));
+    let groups = scratch
+        .rows
+        .chunks(GROUP)
+        .zip(scratch.weights.chunks(GROUP));
     for ((rows, weights), sums) in groups.zip(scratch.sums.chunks_mut(GROUP * vectors)) {
         let together = rows.iter().all(|row| row.keys == rows[0].keys);
         let size = if together { rows.len() } else { 1 };
@@ -357,14 +378,23 @@ fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
             acc[r][v] = simd.mul(simd.load(&sums[r * vectors + chunk + v].0), shrink);
         }
     }
-    let weights: [&[f32; STEP]; R] = std::array::from_fn(|r| flat(&weights[r]));
+    let mut weights_of = [flat(&weights[0]); R];
+    for r in 1..R {
+        weights_of[r] = flat(&weights[r]);
+    }
     let keys = rows[0].keys.clone();
     let (start, end) = (keys.start.min(STEP), keys.end.min(STEP));
-    let values = &values.as_chunks::<V>().0[..end];
-    for key in start..end {
-        let value: [S::F; V] = std::array::from_fn(|v| simd.load(&values[key][v].0));
+    for (key, values) in values.as_chunks::<V>().0[..end]
+        .iter()
+        .enumerate()
+        .skip(start)
+    {
+        let mut value = [simd.splat(0.0); V];
+        for v in 0..V {
+            value[v] = simd.load(&values[v].0);
+        }
         for r in 0..R {
-            let weight = simd.splat(weights[r][key]);
+            let weight = simd.splat(weights_of[r][key]);
             for v in 0..V {
                 acc[r][v] = simd.mul_add(weight, value[v], acc[r][v]);
             }

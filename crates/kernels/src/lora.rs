@@ -88,20 +88,14 @@ impl CustomOp2 for Down<'_> {
         parallel::ranges(self.rows.len(), self.rows.len() * a.len(), |range| {
             for i in range {
                 let x = &x[self.rows[i] as usize * inputs..][..inputs];
-                let out = disjoint(&shared, i * rank..(i + 1) * rank);
+                // SAFETY: `ranges` hands every `i` out once.
+                #[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
+                let out = unsafe { shared.slice(i * rank..(i + 1) * rank) };
                 dispatch(Dots { x, a, out });
             }
         });
         Ok((CpuStorage::F32(out), Shape::from((self.rows.len(), rank))))
     }
-}
-
-/// A part of an output that no other thread asks for.
-#[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
-fn disjoint<'a>(out: &'a Shared<'_, f32>, range: std::ops::Range<usize>) -> &'a mut [f32] {
-    // SAFETY: `Down` asks for each row once, `Up` for each (row, output range) once, and
-    // rows are distinct (checked by `lora_add`).
-    unsafe { out.slice(range) }
 }
 
 /// One x row against every row of a.
@@ -183,7 +177,10 @@ impl InplaceOp3 for Up<'_> {
                 for (row, hidden) in self.rows.iter().zip(hidden.chunks_exact(rank)) {
                     let start = *row as usize * outputs;
                     let range = start + outputs_here.start..start + outputs_here.end;
-                    let y = disjoint(&y, range);
+                    // SAFETY: `ranges` hands every tile out once and `lora_add` has checked
+                    // that rows are distinct.
+                    #[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
+                    let y = unsafe { y.slice(range) };
                     dispatch(AddTile {
                         hidden,
                         columns: &columns,

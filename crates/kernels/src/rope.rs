@@ -310,19 +310,15 @@ impl Write<'_> {
                 let heads = rows[token * width..][..width].chunks_exact(head_dim);
                 for (head, values) in heads.enumerate() {
                     let start = self.dims.offset(block, head, offset);
-                    let out = cache_row(&cache, start..start + head_dim);
+                    // SAFETY: `ranges` hands every token out once, and slots are distinct and
+                    // in range (`check_slots`).
+                    #[expect(unsafe_code, reason = "threads write distinct slots of one cache")]
+                    let out = unsafe { cache.slice(start..start + head_dim) };
                     dispatch(Convert { values, out });
                 }
             }
         });
     }
-}
-
-/// The part of the cache that belongs to one head of one slot.
-#[expect(unsafe_code, reason = "threads write distinct slots of one cache")]
-fn cache_row<'a, T>(cache: &'a Shared<'_, T>, range: std::ops::Range<usize>) -> &'a mut [T] {
-    // SAFETY: `Write::run` asks for each head of each of its distinct slots once.
-    unsafe { cache.slice(range) }
 }
 
 struct Convert<'a, T> {

@@ -143,22 +143,16 @@ impl<T: Stored> Kernel for Walk<'_, T> {
         for (i, row) in scratch.rows.iter().enumerate() {
             let total = simd.splat(simd.sum(simd.load(&row.total.0)));
             let start = tile.row_start(i);
-            let out = row_of(out, start..start + tile.dims.head_dim);
+            // SAFETY: spans do not overlap (`check_spans`), tiles cut spans into disjoint tokens
+            // and heads, and each tile asks for each of its rows once.
+            #[expect(unsafe_code, reason = "threads write distinct rows of one output")]
+            let out = unsafe { out.slice(start..start + tile.dims.head_dim) };
             let sums = &scratch.sums[i * vectors..][..vectors];
             for (out, sum) in out.chunks_mut(LANES).zip(sums) {
                 simd.store_part(simd.div(simd.load(&sum.0), total), out);
             }
         }
     }
-}
-
-/// The part of the output that belongs to one head of one token.
-#[expect(unsafe_code, reason = "threads write distinct rows of one output")]
-#[inline(always)]
-fn row_of<'a>(out: &'a Shared<'_, f32>, range: Range<usize>) -> &'a mut [f32] {
-    // SAFETY: spans do not overlap (`check_spans`), tiles cut spans into disjoint tokens and
-    // heads, and each tile asks for each of its rows once.
-    unsafe { out.slice(range) }
 }
 
 /// Loads keys (transposed) and values of positions `step + keys`.

@@ -227,7 +227,7 @@ impl Kernel for Scan<'_> {
             }
             *out = simd.max_lane(max);
             for &x in rest {
-                if !(x < f32::INFINITY) {
+                if x.is_nan() || x == f32::INFINITY {
                     return false;
                 }
                 *out = out.max(x);

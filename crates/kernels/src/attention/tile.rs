@@ -169,11 +169,12 @@ fn load_step<T: Stored, S: Simd>(
         head_dim,
         ..
     } = tile.dims;
-    let mut starts = [0; STEP];
+    let mut rows: [(&[T], &[T]); STEP] = [(&[], &[]); STEP];
     for key in keys.clone() {
         let position = step + key;
         let block = tile.span.blocks[position / block_len] as usize;
-        starts[key] = tile.dims.offset(block, tile.kv_head, position % block_len);
+        let start = tile.dims.offset(block, tile.kv_head, position % block_len);
+        rows[key] = (&tile.k[start..][..head_dim], &tile.v[start..][..head_dim]);
     }
     let vectors = head_dim.div_ceil(LANES);
     for half in 0..2 {
@@ -183,9 +184,9 @@ fn load_step<T: Stored, S: Simd>(
         }
         for vector in 0..vectors {
             let mut square = [simd.splat(0.0); LANES];
-            for key in wanted.clone() {
-                let row = &tile.k[starts[key]..][..head_dim];
-                square[key - half * LANES] = load_vector(simd, row, vector);
+            let lanes = wanted.start - half * LANES..wanted.end - half * LANES;
+            for (lane, (key, _)) in square[lanes].iter_mut().zip(&rows[wanted.clone()]) {
+                *lane = load_vector(simd, key, vector);
             }
             simd.transpose(&mut square);
             let columns = &mut scratch.keys[vector * LANES..][..LANES];
@@ -194,13 +195,18 @@ fn load_step<T: Stored, S: Simd>(
             }
         }
     }
-    for key in keys {
-        let row = &tile.v[starts[key]..][..head_dim];
-        for vector in 0..vectors {
-            let chunk = vector / GROUP * GROUP;
-            let width = GROUP.min(vectors - chunk);
-            let value = &mut scratch.values[chunk * STEP + key * width + vector - chunk];
-            simd.store(load_vector(simd, row, vector), &mut value.0);
+    for chunk in (0..vectors).step_by(GROUP) {
+        let width = GROUP.min(vectors - chunk);
+        let values = &mut scratch.values[chunk * STEP..][..width * STEP];
+        let values = values
+            .chunks_exact_mut(width)
+            .zip(&rows)
+            .take(keys.end)
+            .skip(keys.start);
+        for (out, (_, row)) in values {
+            for (vector, out) in out.iter_mut().enumerate() {
+                simd.store(load_vector(simd, row, chunk + vector), &mut out.0);
+            }
         }
     }
 }

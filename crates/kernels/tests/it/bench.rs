@@ -1,4 +1,5 @@
 //! Timings, on demand: `cargo nextest run --release -E 'test(bench_)' --run-ignored only --no-capture`.
+#![expect(clippy::print_stdout, reason = "timings are for reading")]
 
 use crate::reference::Random;
 use candle_core::{DType, Tensor};

@@ -1,2 +1,117 @@
-//! xtask
-fn main() {}
+//! `cargo xtask ci | tidy | sim`: the gate, the rules, the long scheduler simulation.
+#![expect(clippy::print_stdout, reason = "a command line tool")]
+
+use anyhow::{Context, Result, bail};
+use std::env;
+use std::process::Command;
+use xtask::{tidy, workspace_root};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  ci                        formatting, lints, tests, doc tests, documentation: the whole gate
+  tidy                      crate edges, file sizes, unsafe and allow lists
+  sim [--seed N] [--steps M]  the scheduler simulation, one million steps unless told otherwise";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("ci") if arguments.len() == 1 => ci(),
+        Some("tidy") if arguments.len() == 1 => run_tidy(),
+        Some("sim") => sim(&arguments[1..]),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn ci() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    cargo(
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[],
+    )?;
+    if has_nextest() {
+        cargo(&["nextest", "run", "--workspace"], &[])?;
+    } else {
+        cargo(&["test", "--workspace", "--lib", "--bins", "--tests"], &[])?;
+    }
+    cargo(&["test", "--workspace", "--doc", "--quiet"], &[])?;
+    cargo(
+        &["doc", "--workspace", "--no-deps", "--quiet"],
+        &[("RUSTDOCFLAGS", "-D warnings")],
+    )?;
+    println!("ci: everything passed");
+    Ok(())
+}
+
+fn has_nextest() -> bool {
+    Command::new(env!("CARGO"))
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn run_tidy() -> Result<()> {
+    let complaints = tidy::check(&workspace_root())?;
+    if !complaints.is_empty() {
+        bail!(
+            "{} complaint(s):\n{}",
+            complaints.len(),
+            complaints.join("\n")
+        );
+    }
+    println!("tidy: no complaints");
+    Ok(())
+}
+
+fn sim(arguments: &[String]) -> Result<()> {
+    let (mut seed, mut steps) = ("0".to_owned(), "1000000".to_owned());
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        let value = rest
+            .next()
+            .with_context(|| format!("{flag} needs a value\n{USAGE}"))?;
+        value
+            .parse::<u64>()
+            .with_context(|| format!("{flag} {value}: not a number"))?;
+        match flag.as_str() {
+            "--seed" => seed.clone_from(value),
+            "--steps" => steps.clone_from(value),
+            _ => bail!("unknown flag {flag}\n{USAGE}"),
+        }
+    }
+    let variables = [
+        ("AUTODIDACT_SIM_SEED", seed.as_str()),
+        ("AUTODIDACT_SIM_STEPS", steps.as_str()),
+    ];
+    cargo(
+        &[
+            "test",
+            "--workspace",
+            "--test",
+            "simulation",
+            "--",
+            "--nocapture",
+        ],
+        &variables,
+    )
+}
+
+fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    println!("$ cargo {}", arguments.join(" "));
+    let status = Command::new(env!("CARGO"))
+        .current_dir(workspace_root())
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .status()
+        .context("cargo could not be started")?;
+    if !status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    Ok(())
+}

@@ -180,7 +180,12 @@ fn special_tokens_and_bytes() {
     assert_eq!(spm.token_bytes(13), Some(&b"\n"[..]));
     let mut later = spm.detokenizer(Start::Continuation, Show::TextOnly);
     assert_eq!(later.push(15043), " Hello");
-    assert!(tokenizer("qwen2").encode_prompt_text("").unwrap().is_empty());
+    assert!(
+        tokenizer("qwen2")
+            .encode_prompt_text("")
+            .unwrap()
+            .is_empty()
+    );
 }
 
 static QWEN2: LazyLock<Tokenizer> = LazyLock::new(|| tokenizer("qwen2"));

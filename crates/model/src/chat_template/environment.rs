@@ -323,6 +323,10 @@ fn without_generation_tags(source: &str) -> String {
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja passes arguments by value"
+)]
 fn to_json(
     state: &State,
     value: &Value,

@@ -107,6 +107,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// The filter `trim`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja passes arguments by value"
+)]
 pub(super) fn trim(value: &Value, characters: Option<String>) -> String {
     strip(&text(value), characters.as_deref(), Ends::Both).to_owned()
 }

@@ -42,15 +42,16 @@ impl KvPool {
         block_size: usize,
         kv_type: KvType,
     ) -> Result<Self, ModelError> {
-        let slots = num_blocks.checked_mul(block_size).filter(|slots| {
-            *slots > 0 && u32::try_from(*slots).is_ok()
-        });
+        let slots = num_blocks
+            .checked_mul(block_size)
+            .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
         if slots.is_none() {
             let problem = format!(
                 "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
             );
             return Err(ModelError::Batch { problem });
         }
+        check_memory(config, num_blocks * block_size, kv_type)?;
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
@@ -61,9 +62,18 @@ impl KvPool {
                 .map_err(|source| ModelError::compute("the KV pool", source))
         };
         let layers = (0..config.num_layers)
-            .map(|_| Ok(KvLayer { k: zeros()?, v: zeros()? }))
+            .map(|_| {
+                Ok(KvLayer {
+                    k: zeros()?,
+                    v: zeros()?,
+                })
+            })
             .collect::<Result<_, ModelError>>()?;
-        Ok(Self { layers, num_blocks, block_size })
+        Ok(Self {
+            layers,
+            num_blocks,
+            block_size,
+        })
     }
 
     /// Bytes that one token takes in all layers.
@@ -97,4 +107,16 @@ impl KvPool {
         }
         Ok(())
     }
+}
+
+/// An allocation that fails ends the program, so absurd sizes are tried out first.
+fn check_memory(config: &ModelConfig, tokens: usize, kv_type: KvType) -> Result<(), ModelError> {
+    let bytes = KvPool::bytes_per_token(config, kv_type).checked_mul(tokens);
+    let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+    if fits {
+        return Ok(());
+    }
+    let size = bytes.map_or("more than 2^64".into(), |bytes| bytes.to_string());
+    let problem = format!("a KV pool of {tokens} tokens takes {size} bytes, more than there are");
+    Err(ModelError::Batch { problem })
 }

@@ -257,24 +257,22 @@ struct Q8Step<'a> {
 
 impl Q8Step<'_> {
     #[target_feature(enable = "avx512f")]
+    #[inline]
     fn finish(self, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let Self {
-            x, meta, column, ..
-        } = self;
-        let scales = &x.scales[column * 2 * x.rows..][..2 * x.rows];
-        let (even, odd) = scales.split_at(x.rows);
-        let acc = &mut acc[self.acc..][..x.rows];
-        for tile in 0..2 {
-            let d = [
-                load_halves(&meta[tile][column * 2]),
-                load_halves(&meta[tile][column * 2 + 1]),
-            ];
-            let rows = sums.0[tile].iter().zip(&sums.0[2 + tile]);
-            for ((acc, (s0, s1)), (&x0, &x1)) in acc.iter_mut().zip(rows).zip(even.iter().zip(odd))
-            {
-                let first = add_q8(load_floats(&acc[tile]), load_words(s0), d[0], x0);
-                store_floats(&mut acc[tile], add_q8(first, load_words(s1), d[1], x1));
-            }
+        let Self { x, meta: [m0, m1], column, .. } = self;
+        let rows = x.rows.min(ROW_BLOCK);
+        let even = &x.scales[column * 2 * x.rows..][..rows];
+        let odd = &x.scales[(column * 2 + 1) * x.rows..][..rows];
+        let acc = &mut acc[self.acc..][..rows];
+        let (d0, d1) = (load_halves(&m0[column * 2]), load_halves(&m1[column * 2]));
+        let (e0, e1) = (load_halves(&m0[column * 2 + 1]), load_halves(&m1[column * 2 + 1]));
+        for r in 0..rows {
+            let [a0, a1] = &mut acc[r];
+            let [s0, s1, t0, t1] = [0, 1, 2, 3].map(|register| &sums.0[register][r]);
+            let first = add_q8(load_floats(a0), load_words(s0), d0, even[r]);
+            store_floats(a0, add_q8(first, load_words(t0), e0, odd[r]));
+            let first = add_q8(load_floats(a1), load_words(s1), d1, even[r]);
+            store_floats(a1, add_q8(first, load_words(t1), e1, odd[r]));
         }
     }
 }
@@ -429,28 +427,32 @@ impl Q4Floats {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
     fn finish(&self, block: usize, x: &RowBlock<'_>, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let scales = &x.scales[block * x.rows..][..x.rows];
-        let pairs = &x.sums[block * COARSE_SUMS * x.rows..][..4 * x.rows];
-        for tile in 0..2 {
-            let (d, mins) = (self.d[tile], &self.mins[tile]);
-            let (high, low) = (&sums.0[tile * 2], &sums.0[tile * 2 + 1]);
-            for (r, (acc, &scale)) in acc.iter_mut().zip(scales).enumerate() {
-                let high = _mm512_slli_epi32::<3>(load_words(&high[r % ROW_BLOCK]));
-                let total = _mm512_add_epi32(high, load_words(&low[r % ROW_BLOCK]));
-                let at = |p: usize| pairs[p * x.rows + r];
-                let mins = min_sums(mins, [at(0), at(1), at(2), at(3)]);
-                let sum = add_q4(
-                    load_floats(&acc[tile]),
-                    _mm512_cvtepi32_ps(total),
-                    mins,
-                    d,
-                    scale,
-                );
-                store_floats(&mut acc[tile], sum);
-            }
+        let rows = x.rows.min(ROW_BLOCK);
+        let scales = &x.scales[block * x.rows..][..rows];
+        let pairs = [0, 1, 2, 3].map(|p| &x.sums[(block * COARSE_SUMS + p) * x.rows..][..rows]);
+        let acc = &mut acc[..rows];
+        for r in 0..rows {
+            let pairs = pairs.map(|pairs| pairs[r]);
+            let [a0, a1] = &mut acc[r];
+            let total = two_parts::<3>(&sums.0[0][r], &sums.0[1][r]);
+            let mins = min_sums(&self.mins[0], pairs);
+            let sum = add_q4(load_floats(a0), _mm512_cvtepi32_ps(total), mins, self.d[0], scales[r]);
+            store_floats(a0, sum);
+            let total = two_parts::<3>(&sums.0[2][r], &sums.0[3][r]);
+            let mins = min_sums(&self.mins[1], pairs);
+            let sum = add_q4(load_floats(a1), _mm512_cvtepi32_ps(total), mins, self.d[1], scales[r]);
+            store_floats(a1, sum);
         }
     }
+}
+
+/// `2^SHIFT * high + low`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn two_parts<const SHIFT: u32>(high: &[i32; TILE], low: &[i32; TILE]) -> __m512i {
+    _mm512_add_epi32(_mm512_slli_epi32::<SHIFT>(load_words(high)), load_words(low))
 }
 
 /// # Safety
@@ -523,21 +525,16 @@ fn unpack_q6(quants: &[Line], meta: &Q6Meta, tile: usize, weights: &mut [Line; 2
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn q6_finish(
-    d: [__m512; 2],
-    block: usize,
-    x: &RowBlock<'_>,
-    sums: &Sums,
-    acc: &mut [[[f32; TILE]; 2]],
-) {
-    let scales = &x.scales[block * x.rows..][..x.rows];
-    for tile in 0..2 {
-        let (high, low) = (&sums.0[tile * 2], &sums.0[tile * 2 + 1]);
-        for (r, (acc, &scale)) in acc.iter_mut().zip(scales).enumerate() {
-            let high = _mm512_slli_epi32::<6>(load_words(&high[r % ROW_BLOCK]));
-            let total = _mm512_add_epi32(high, load_words(&low[r % ROW_BLOCK]));
-            let sum = add_q6(load_floats(&acc[tile]), total, d[tile], scale);
-            store_floats(&mut acc[tile], sum);
-        }
+#[inline]
+fn q6_finish(d: [__m512; 2], block: usize, x: &RowBlock<'_>, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
+    let rows = x.rows.min(ROW_BLOCK);
+    let scales = &x.scales[block * x.rows..][..rows];
+    let acc = &mut acc[..rows];
+    for r in 0..rows {
+        let [a0, a1] = &mut acc[r];
+        let total = two_parts::<6>(&sums.0[0][r], &sums.0[1][r]);
+        store_floats(a0, add_q6(load_floats(a0), total, d[0], scales[r]));
+        let total = two_parts::<6>(&sums.0[2][r], &sums.0[3][r]);
+        store_floats(a1, add_q6(load_floats(a1), total, d[1], scales[r]));
     }
 }

@@ -259,13 +259,21 @@ impl Q8Step<'_> {
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn finish(self, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let Self { x, meta: [m0, m1], column, .. } = self;
+        let Self {
+            x,
+            meta: [m0, m1],
+            column,
+            ..
+        } = self;
         let rows = x.rows.min(ROW_BLOCK);
         let even = &x.scales[column * 2 * x.rows..][..rows];
         let odd = &x.scales[(column * 2 + 1) * x.rows..][..rows];
         let acc = &mut acc[self.acc..][..rows];
         let (d0, d1) = (load_halves(&m0[column * 2]), load_halves(&m1[column * 2]));
-        let (e0, e1) = (load_halves(&m0[column * 2 + 1]), load_halves(&m1[column * 2 + 1]));
+        let (e0, e1) = (
+            load_halves(&m0[column * 2 + 1]),
+            load_halves(&m1[column * 2 + 1]),
+        );
         for r in 0..rows {
             let [a0, a1] = &mut acc[r];
             let [s0, s1, t0, t1] = [0, 1, 2, 3].map(|register| &sums.0[register][r]);
@@ -438,11 +446,23 @@ impl Q4Floats {
             let [a0, a1] = &mut acc[r];
             let total = two_parts::<3>(&sums.0[0][r], &sums.0[1][r]);
             let mins = min_sums(&self.mins[0], pairs);
-            let sum = add_q4(load_floats(a0), _mm512_cvtepi32_ps(total), mins, self.d[0], scales[r]);
+            let sum = add_q4(
+                load_floats(a0),
+                _mm512_cvtepi32_ps(total),
+                mins,
+                self.d[0],
+                scales[r],
+            );
             store_floats(a0, sum);
             let total = two_parts::<3>(&sums.0[2][r], &sums.0[3][r]);
             let mins = min_sums(&self.mins[1], pairs);
-            let sum = add_q4(load_floats(a1), _mm512_cvtepi32_ps(total), mins, self.d[1], scales[r]);
+            let sum = add_q4(
+                load_floats(a1),
+                _mm512_cvtepi32_ps(total),
+                mins,
+                self.d[1],
+                scales[r],
+            );
             store_floats(a1, sum);
         }
     }
@@ -452,7 +472,10 @@ impl Q4Floats {
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn two_parts<const SHIFT: u32>(high: &[i32; TILE], low: &[i32; TILE]) -> __m512i {
-    _mm512_add_epi32(_mm512_slli_epi32::<SHIFT>(load_words(high)), load_words(low))
+    _mm512_add_epi32(
+        _mm512_slli_epi32::<SHIFT>(load_words(high)),
+        load_words(low),
+    )
 }
 
 /// # Safety
@@ -526,7 +549,13 @@ fn unpack_q6(quants: &[Line], meta: &Q6Meta, tile: usize, weights: &mut [Line; 2
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 #[inline]
-fn q6_finish(d: [__m512; 2], block: usize, x: &RowBlock<'_>, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
+fn q6_finish(
+    d: [__m512; 2],
+    block: usize,
+    x: &RowBlock<'_>,
+    sums: &Sums,
+    acc: &mut [[[f32; TILE]; 2]],
+) {
     let rows = x.rows.min(ROW_BLOCK);
     let scales = &x.scales[block * x.rows..][..rows];
     let acc = &mut acc[..rows];

@@ -40,7 +40,7 @@ const KEYS: &[Key] = &[
     key("engine.threads", Kind::Integer(1), None),
     key("engine.context", Kind::Integer(1), None),
     key("engine.kv_tokens", Kind::Integer(1), None),
-    key("engine.kv_dtype", Kind::OneOf(&["f32", "f16"]), Some("\"f32\"")),
+    key("engine.kv_dtype", Kind::OneOf(&["f32", "f16"]), None),
     key("engine.block_size", Kind::Integer(1), Some("16")),
     key("engine.max_batch_tokens", Kind::Integer(1), Some("512")),
     key("engine.quant", Kind::OneOf(&["q8_0", "q4_k"]), None),

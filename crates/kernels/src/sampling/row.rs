@@ -1,0 +1,256 @@
+//! Passes over a whole row of logits.
+
+use super::SampleError;
+use super::select::{self, Kept};
+use crate::simd::{Kernel, LANES, Simd, dispatch};
+
+/// Logits whose maximum is kept: a run that lies below a threshold is skipped as a whole.
+const RUN: usize = 64;
+
+/// Logits whose weights are summed in f32, one lane at a time, before they go into f64.
+const BLOCK: usize = 256;
+
+/// A row without NaN, with at least one finite logit.
+pub(super) struct Row<'a> {
+    logits: &'a [f32],
+    /// The largest logit of each run.
+    run_max: Vec<f32>,
+    max: f32,
+}
+
+impl<'a> Row<'a> {
+    /// Reads the row once.
+    pub(super) fn scan(logits: &'a [f32]) -> Result<Self, SampleError> {
+        let mut run_max = vec![f32::NEG_INFINITY; logits.len().div_ceil(RUN)];
+        if !dispatch(Scan { logits, run_max: &mut run_max }) {
+            let bad = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY);
+            let at = bad.expect("the scan met a logit that is not below infinity");
+            return Err(SampleError::NotANumber { token: at as u32, value: logits[at] });
+        }
+        let max = run_max.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        if max == f32::NEG_INFINITY {
+            return Err(SampleError::NothingAllowed { vocabulary: logits.len() });
+        }
+        Ok(Self { logits, run_max, max })
+    }
+
+    /// The token with the largest logit, the lowest id of equals.
+    pub(super) fn likeliest(&self) -> u32 {
+        let run = self.run_max.iter().position(|&max| max == self.max);
+        let start = run.expect("the maximum is that of some run") * RUN;
+        let offset = self.logits[start..].iter().position(|&logit| logit == self.max);
+        (start + offset.expect("the maximum of a run is in it")) as u32
+    }
+
+    /// ln of the sum of e^logit.
+    pub(super) fn log_sum_exp(&self) -> f64 {
+        let (total, _) = block_sums(self.logits, self.max, 1.0);
+        f64::from(self.max) + total.ln()
+    }
+
+    /// The row with weights `e^((logit - max) / temperature)`.
+    pub(super) fn at_temperature(self, temperature: f32) -> TemperedRow<'a> {
+        // A temperature so low that its inverse overflows is as good as the largest inverse:
+        // the likeliest token has weight 1, others 0.
+        TemperedRow { inverse: temperature.recip().min(f32::MAX), row: self }
+    }
+}
+
+/// A row and the inverse of its temperature.
+pub(super) struct TemperedRow<'a> {
+    row: Row<'a>,
+    inverse: f32,
+}
+
+impl TemperedRow<'_> {
+    /// Draws from all tokens: the token and its probability.
+    pub(super) fn draw(&self, uniform: f64) -> (u32, f64) {
+        let (total, sums) = block_sums(self.row.logits, self.row.max, self.inverse);
+        let mut rest = uniform * total;
+        let mut block = 0;
+        // The last block that has any weight takes what rounding leaves over.
+        for (i, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+            block = i;
+            if rest < sum {
+                break;
+            }
+            rest -= sum;
+        }
+        let logits = &self.row.logits[block * BLOCK..];
+        let mut weights = [0.0; BLOCK];
+        let weights = &mut weights[..logits.len().min(BLOCK)];
+        dispatch(Weights { logits, max: self.row.max, inverse: self.inverse, out: weights });
+        let (offset, weight) = select::walk(weights.iter().copied(), rest);
+        ((block * BLOCK + offset) as u32, f64::from(weight) / total)
+    }
+
+    /// The tokens that all filters leave, in the order of their ids.
+    pub(super) fn keep(
+        &self,
+        top_k: Option<usize>,
+        top_p: Option<f64>,
+        min_p: Option<f32>,
+    ) -> Vec<Kept> {
+        let total = match (top_k, top_p) {
+            (None, Some(_)) => block_sums(self.row.logits, self.row.max, self.inverse).0,
+            _ => 0.0,
+        };
+        let mut kept = self.at_least(self.bound(top_k, top_p.map(|p| (p, total)), min_p));
+        if let Some(k) = top_k {
+            select::top_k(&mut kept, k);
+        }
+        if let Some(p) = top_p {
+            let total = match top_k {
+                Some(_) => kept.iter().map(|kept| f64::from(kept.weight)).sum(),
+                None => total,
+            };
+            select::top_p(&mut kept, p * total);
+        }
+        if let Some(p) = min_p {
+            kept.retain(|kept| kept.weight >= p);
+        }
+        kept
+    }
+
+    /// A logit below which no kept token lies.
+    fn bound(&self, top_k: Option<usize>, top_p: Option<(f64, f64)>, min_p: Option<f32>) -> f32 {
+        let runs = &self.row.run_max;
+        if let Some(k) = top_k {
+            // k runs have a maximum at least as large as the k-th largest maximum.
+            if k == 0 || k > runs.len() {
+                return f32::NEG_INFINITY;
+            }
+            let mut maxima = runs.clone();
+            return *maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+        }
+        // Tokens lighter than (1 - p) * total / V together weigh less than (1 - p) * total:
+        // the heavier ones reach p. Half of that, for rounding.
+        let by_p = top_p.map_or(0.0, |(p, total)| {
+            (1.0 - p) * total / (2.0 * self.row.logits.len() as f64)
+        });
+        let by_fraction = min_p.map_or(0.0, |p| f64::from(p) * 0.99);
+        let depth = by_p.max(by_fraction).ln() / f64::from(self.inverse);
+        let bound = (f64::from(self.row.max) + depth) as f32;
+        bound - bound.abs() * f32::EPSILON
+    }
+
+    /// Tokens with a finite logit of at least `bound`, in the order of their ids.
+    fn at_least(&self, bound: f32) -> Vec<Kept> {
+        let bound = bound.max(f32::MIN);
+        let mut kept = Vec::new();
+        for (run, max) in self.row.run_max.iter().enumerate() {
+            if *max < bound {
+                continue;
+            }
+            let logits = &self.row.logits[run * RUN..];
+            let mut weights = [0.0; RUN];
+            let weights = &mut weights[..logits.len().min(RUN)];
+            dispatch(Weights { logits, max: self.row.max, inverse: self.inverse, out: weights });
+            for (i, (&logit, &weight)) in logits.iter().zip(weights.iter()).enumerate() {
+                if logit >= bound {
+                    kept.push(Kept { token: (run * RUN + i) as u32, logit, weight });
+                }
+            }
+        }
+        kept
+    }
+}
+
+/// The sum of all weights and that of each block.
+fn block_sums(logits: &[f32], max: f32, inverse: f32) -> (f64, Vec<f64>) {
+    let mut sums = vec![0.0; logits.len().div_ceil(BLOCK)];
+    dispatch(BlockSums { logits, max, inverse, sums: &mut sums });
+    (sums.iter().sum(), sums)
+}
+
+/// Maxima of runs; true if every logit is below infinity (and so none is NaN).
+struct Scan<'a> {
+    logits: &'a [f32],
+    run_max: &'a mut [f32],
+}
+
+impl Kernel for Scan<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> bool {
+        let limit = simd.splat(f32::INFINITY);
+        let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+        let mut bad = zero;
+        for (logits, out) in self.logits.chunks(RUN).zip(self.run_max) {
+            let mut max = simd.splat(f32::NEG_INFINITY);
+            let (vectors, rest) = logits.as_chunks::<LANES>();
+            for x in vectors {
+                let x = simd.load(x);
+                bad = simd.select_lt((x, limit), bad, one);
+                max = simd.max(x, max);
+            }
+            *out = simd.max_lane(max);
+            for &x in rest {
+                if !(x < f32::INFINITY) {
+                    return false;
+                }
+                *out = out.max(x);
+            }
+        }
+        simd.max_lane(bad) == 0.0
+    }
+}
+
+#[inline(always)]
+fn weight<S: Simd>(simd: S, x: S::F, max: f32, inverse: f32) -> S::F {
+    let scaled = simd.mul(simd.sub(x, simd.splat(max)), simd.splat(inverse));
+    simd.exp(scaled)
+}
+
+struct BlockSums<'a> {
+    logits: &'a [f32],
+    max: f32,
+    inverse: f32,
+    sums: &'a mut [f64],
+}
+
+impl Kernel for BlockSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (logits, out) in self.logits.chunks(BLOCK).zip(self.sums) {
+            let (vectors, rest) = logits.as_chunks::<LANES>();
+            let mut sum = simd.splat(0.0);
+            for x in vectors {
+                sum = simd.add(sum, weight(simd, simd.load(x), self.max, self.inverse));
+            }
+            *out = f64::from(simd.sum(sum));
+            if !rest.is_empty() {
+                let mut weights = [0.0; LANES];
+                let x = simd.load_part(rest);
+                simd.store(weight(simd, x, self.max, self.inverse), &mut weights);
+                *out += weights[..rest.len()].iter().map(|&w| f64::from(w)).sum::<f64>();
+            }
+        }
+    }
+}
+
+/// The weights of the first `out.len()` logits.
+struct Weights<'a> {
+    logits: &'a [f32],
+    max: f32,
+    inverse: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (x, out) in self.logits.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
+            let x = match x.first_chunk() {
+                Some(full) => simd.load(full),
+                None => simd.load_part(x),
+            };
+            simd.store_part(weight(simd, x, self.max, self.inverse), out);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! AVX-512 and AVX2. A value of [`Avx512`] or [`Avx2`] proves that the machine has the
+//! instructions: `detect` is the only way to one.
+
+use super::{Kernel, LANES, Simd};
+use half::f16;
+use std::arch::x86_64::*;
+
+/// Proof that AVX-512 F, BW, DQ, VL, AVX2, FMA and F16C are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// `Some` where the machine has the instructions.
+    #[inline(always)]
+    pub(crate) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && Avx2::detect().is_some();
+        found.then_some(Self(()))
+    }
+}
+
+/// Proof that AVX2, FMA and F16C are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// `Some` where the machine has the instructions.
+    #[inline(always)]
+    pub(crate) fn detect() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        found.then_some(Self(()))
+    }
+}
+
+/// Runs a kernel compiled for AVX-512.
+///
+/// # Safety
+/// The machine has the features (a value of [`Avx512`] says so).
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub(crate) unsafe fn run_avx512<K: Kernel>(kernel: K, simd: Avx512) -> K::Output {
+    kernel.run(simd)
+}
+
+/// Runs a kernel compiled for AVX2.
+///
+/// # Safety
+/// The machine has the features (a value of [`Avx2`] says so).
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(crate) unsafe fn run_avx2<K: Kernel>(kernel: K, simd: Avx2) -> K::Output {
+    kernel.run(simd)
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    fn load(self, data: &[f32; LANES]) -> __m512 {
+        // SAFETY: `self` proves AVX-512; sixteen floats are readable; no alignment is asked.
+        unsafe { _mm512_loadu_ps(data.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_f16(self, data: &[f16; LANES]) -> __m512 {
+        // SAFETY: `self` proves AVX-512; 32 bytes are readable; no alignment is asked.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(data.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn store(self, x: __m512, out: &mut [f32; LANES]) {
+        // SAFETY: `self` proves AVX-512; sixteen floats are writable; no alignment is asked.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+    }
+    #[inline(always)]
+    fn store_f16(self, x: __m512, out: &mut [f16; LANES]) {
+        // SAFETY: `self` proves AVX-512; 32 bytes are writable; no alignment is asked.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm512_cvtps_ph::<0x08>(x)) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn round(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_roundscale_ps::<0x08>(x) }
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }
+    }
+    #[inline(always)]
+    fn select_lt(self, (a, b): (__m512, __m512), then: __m512, otherwise: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then) }
+    }
+    #[inline(always)]
+    fn max_lane(self, x: __m512) -> f32 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_reduce_max_ps(x) }
+    }
+    #[inline(always)]
+    fn transpose(self, m: &mut [__m512; LANES]) {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { transpose(m) }
+    }
+}
+
+/// 16 x 16 in registers: pairs, quads, then 128-bit lanes.
+///
+/// # Safety
+/// The machine has AVX-512 F.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose(m: &mut [__m512; LANES]) {
+    let mut pairs = *m;
+    for i in 0..8 {
+        pairs[2 * i] = _mm512_unpacklo_ps(m[2 * i], m[2 * i + 1]);
+        pairs[2 * i + 1] = _mm512_unpackhi_ps(m[2 * i], m[2 * i + 1]);
+    }
+    // quads[4j + c], lane l = column 4l + c of rows 4j..4j+4
+    let mut quads = pairs;
+    for j in 0..4 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm512_castps_pd(pairs[4 * j + i]));
+        quads[4 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        quads[4 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        quads[4 * j + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        quads[4 * j + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    for c in 0..4 {
+        let low_ab = _mm512_shuffle_f32x4::<0x44>(quads[c], quads[4 + c]);
+        let high_ab = _mm512_shuffle_f32x4::<0xEE>(quads[c], quads[4 + c]);
+        let low_cd = _mm512_shuffle_f32x4::<0x44>(quads[8 + c], quads[12 + c]);
+        let high_cd = _mm512_shuffle_f32x4::<0xEE>(quads[8 + c], quads[12 + c]);
+        m[c] = _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd);
+        m[4 + c] = _mm512_shuffle_f32x4::<0xDD>(low_ab, low_cd);
+        m[8 + c] = _mm512_shuffle_f32x4::<0x88>(high_ab, high_cd);
+        m[12 + c] = _mm512_shuffle_f32x4::<0xDD>(high_ab, high_cd);
+    }
+}
+
+/// Both halves of a vector through one AVX2 instruction.
+macro_rules! halves {
+    ($op:expr, $($x:expr),+) => {{
+        // SAFETY: `self` proves AVX2, FMA and F16C.
+        unsafe { [$op($($x[0]),+), $op($($x[1]),+)] }
+    }};
+}
+
+impl Simd for Avx2 {
+    type F = [__m256; 2];
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_set1_ps(value); 2] }
+    }
+    #[inline(always)]
+    fn load(self, data: &[f32; LANES]) -> Self::F {
+        // SAFETY: `self` proves AVX2; sixteen floats are readable; no alignment is asked.
+        unsafe { [_mm256_loadu_ps(data.as_ptr()), _mm256_loadu_ps(data[8..].as_ptr())] }
+    }
+    #[inline(always)]
+    fn load_f16(self, data: &[f16; LANES]) -> Self::F {
+        // SAFETY: `self` proves F16C; 2 x 16 bytes are readable; no alignment is asked.
+        unsafe {
+            let low = _mm_loadu_si128(data.as_ptr().cast());
+            let high = _mm_loadu_si128(data[8..].as_ptr().cast());
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
+        }
+    }
+    #[inline(always)]
+    fn store(self, x: Self::F, out: &mut [f32; LANES]) {
+        // SAFETY: `self` proves AVX2; sixteen floats are writable; no alignment is asked.
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), x[0]);
+            _mm256_storeu_ps(out[8..].as_mut_ptr(), x[1]);
+        }
+    }
+    #[inline(always)]
+    fn store_f16(self, x: Self::F, out: &mut [f16; LANES]) {
+        // SAFETY: `self` proves F16C; 2 x 16 bytes are writable; no alignment is asked.
+        unsafe {
+            _mm_storeu_si128(out.as_mut_ptr().cast(), _mm256_cvtps_ph::<0x00>(x[0]));
+            _mm_storeu_si128(out[8..].as_mut_ptr().cast(), _mm256_cvtps_ph::<0x00>(x[1]));
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_add_ps, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_sub_ps, a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_mul_ps, a, b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_div_ps, a, b)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        halves!(_mm256_fmadd_ps, a, b, c)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_max_ps, a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        halves!(_mm256_min_ps, a, b)
+    }
+    #[inline(always)]
+    fn round(self, x: Self::F) -> Self::F {
+        halves!(_mm256_round_ps::<0x08>, x)
+    }
+    #[inline(always)]
+    fn exp2_int(self, n: Self::F) -> Self::F {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            n.map(|n| {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+            })
+        }
+    }
+    #[inline(always)]
+    fn select_lt(self, (a, b): (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F {
+        let mask = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
+        halves!(_mm256_blendv_ps, otherwise, then, mask)
+    }
+}

@@ -1,0 +1,100 @@
+//! The K and V of all sequences, in blocks of tokens, allocated once.
+
+use crate::{ModelConfig, ModelError};
+use candle_core::{DType, Device, Tensor};
+use kernels::KvLayer;
+
+/// Element type of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Exact.
+    F32,
+    /// Half the memory; rounds K and V to 11 bits.
+    F16,
+}
+
+impl KvType {
+    /// Bytes of one element.
+    pub fn size_in_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// The paged KV cache of one model: per layer K and V of shape (B, Hkv, N, D).
+#[derive(Debug)]
+pub struct KvPool {
+    layers: Vec<KvLayer>,
+    num_blocks: usize,
+    block_size: usize,
+}
+
+impl KvPool {
+    /// Allocates `num_blocks` (B) blocks of `block_size` (N) tokens for every layer.
+    ///
+    /// # Errors
+    /// No block, no token, more slots than a `u32` counts, or not enough memory.
+    pub fn new(
+        config: &ModelConfig,
+        num_blocks: usize,
+        block_size: usize,
+        kv_type: KvType,
+    ) -> Result<Self, ModelError> {
+        let slots = num_blocks.checked_mul(block_size).filter(|slots| {
+            *slots > 0 && u32::try_from(*slots).is_ok()
+        });
+        if slots.is_none() {
+            let problem = format!(
+                "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
+            );
+            return Err(ModelError::Batch { problem });
+        }
+        let dtype = match kv_type {
+            KvType::F32 => DType::F32,
+            KvType::F16 => DType::F16,
+        };
+        let shape = (num_blocks, config.num_kv_heads, block_size, config.head_dim);
+        let zeros = || {
+            Tensor::zeros(shape, dtype, &Device::Cpu)
+                .map_err(|source| ModelError::compute("the KV pool", source))
+        };
+        let layers = (0..config.num_layers)
+            .map(|_| Ok(KvLayer { k: zeros()?, v: zeros()? }))
+            .collect::<Result<_, ModelError>>()?;
+        Ok(Self { layers, num_blocks, block_size })
+    }
+
+    /// Bytes that one token takes in all layers.
+    pub fn bytes_per_token(config: &ModelConfig, kv_type: KvType) -> usize {
+        2 * config.num_layers * config.kv_size() * kv_type.size_in_bytes()
+    }
+
+    /// (B)
+    pub fn num_blocks(&self) -> usize {
+        self.num_blocks
+    }
+
+    /// (N)
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// K and V of one layer.
+    pub fn layer(&self, layer: usize) -> &KvLayer {
+        &self.layers[layer]
+    }
+
+    /// Copies whole blocks in every layer, in order: (from, to).
+    ///
+    /// # Errors
+    /// A block that the pool does not have.
+    pub fn copy_blocks(&self, copies: &[(u32, u32)]) -> Result<(), ModelError> {
+        for layer in &self.layers {
+            kernels::copy_blocks(layer, copies)
+                .map_err(|source| ModelError::compute("copying KV blocks", source))?;
+        }
+        Ok(())
+    }
+}

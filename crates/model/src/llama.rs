@@ -1,0 +1,258 @@
+//! The forward pass of every architecture this crate supports: one decoder, whose parts
+//! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
+
+use crate::adapter::{Adapter, RowGroups};
+use crate::weights::{
+    Bias, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles, LoadAs,
+};
+use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
+use candle_core::{Device, Tensor};
+use kernels::{Linear, Rope, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A decoder that computes next-token logits over a paged KV cache.
+pub trait CausalLm {
+    /// What the model is made of.
+    fn config(&self) -> &ModelConfig;
+
+    /// Computes one step: writes K and V of every row to the cache and returns the logits of
+    /// `batch.logit_rows`, (S, V) in f32.
+    ///
+    /// # Errors
+    /// A batch that contradicts itself, the model or the pool; a kernel that fails.
+    fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError>;
+}
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// What weight matrices become.
+    pub weights: LoadAs,
+    /// (P) the longest context to prepare for; `None` = all the model was made for.
+    pub max_positions: Option<usize>,
+}
+
+/// A model of the Llama family: Llama, SmolLM, Mistral, Qwen2, Qwen2.5, Qwen3.
+pub struct Llama {
+    config: ModelConfig,
+    embedding: Linear,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    /// `None` = tied to the embedding.
+    output: Option<Linear>,
+    rope: Rope,
+    max_positions: usize,
+    adapters: BTreeMap<AdapterId, Adapter>,
+    next_adapter: u32,
+}
+
+struct Layer {
+    attention_norm: Tensor,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    o: Linear,
+    /// Weights (D) of the norms on the heads of q and k.
+    head_norms: Option<(Tensor, Tensor)>,
+    mlp_norm: Tensor,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    window: Option<usize>,
+}
+
+impl Llama {
+    /// Takes the weights out of their files.
+    ///
+    /// # Errors
+    /// A tensor that is missing, unused, of the wrong shape or type.
+    pub(crate) fn load(
+        config: ModelConfig,
+        files: &WeightFiles,
+        options: &LoadOptions,
+    ) -> Result<Self, ModelError> {
+        let names = Names::of(files);
+        let load = Loader::new(files, options.weights);
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let embedding =
+            load.linear(names.embedding(), (vocab, hidden), Bias::None, Role::Vocabulary)?;
+        let layers = (0..config.num_layers)
+            .map(|index| Layer::load(&config, &load, names, index))
+            .collect::<Result<_, _>>()?;
+        let norm = load.vector(&format!("{}.weight", names.final_norm()), hidden)?;
+        let output = match config.tie_word_embeddings {
+            true => None,
+            false => {
+                Some(load.linear(names.output(), (vocab, hidden), Bias::None, Role::Vocabulary)?)
+            }
+        };
+        let divisors = match load.has(ROPE_DIVISORS) {
+            true => Some(load.floats(ROPE_DIVISORS, config.head_dim / 2)?),
+            false => None,
+        };
+        let max_positions = options
+            .max_positions
+            .map_or(config.max_position_embeddings, |most| most.min(config.max_position_embeddings));
+        let frequencies = config.rope.inverse_frequencies(config.head_dim, divisors.as_deref());
+        let rope = Rope::new(&frequencies, max_positions, names.rope_layout(config.architecture))
+            .map_err(|source| ModelError::compute("the RoPE table", source))?;
+        let (output_name, embedding_name) =
+            (format!("{}.weight", names.output()), format!("{}.weight", names.embedding()));
+        let tied = config.tie_word_embeddings.then_some((&*output_name, &*embedding_name));
+        load.finish(tied)?;
+        Ok(Self {
+            config,
+            embedding,
+            layers,
+            norm,
+            output,
+            rope,
+            max_positions,
+            adapters: BTreeMap::new(),
+            next_adapter: 0,
+        })
+    }
+
+    /// (P) the longest context the model was prepared for.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    /// f32 if the weights are, else f16: rounding K and V then costs less than the weights' own
+    /// rounding did.
+    pub fn default_kv_type(&self) -> KvType {
+        if self.layers[0].k.is_f32() { KvType::F32 } else { KvType::F16 }
+    }
+
+    /// Reads an adapter in PEFT's layout and checks that it fits this model.
+    ///
+    /// # Errors
+    /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
+    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
+        Adapter::load(folder, &self.config)
+    }
+
+    /// Makes an adapter usable in batches.
+    pub fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
+        let id = AdapterId(self.next_adapter);
+        self.next_adapter += 1;
+        self.adapters.insert(id, adapter);
+        id
+    }
+
+    /// Takes an adapter out again.
+    pub fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {
+        self.adapters.remove(&id)
+    }
+}
+
+impl CausalLm for Llama {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
+        batch.check(&self.config, kv)?;
+        let groups = RowGroups::of(&batch.adapters, &self.adapters)?;
+        self.compute(batch, kv, &groups)
+            .map_err(|source| ModelError::compute("the forward pass", source))
+    }
+}
+
+impl Llama {
+    fn compute(
+        &self,
+        batch: &ForwardBatch,
+        kv: &KvPool,
+        adapters: &RowGroups<'_>,
+    ) -> kernels::Result<Tensor> {
+        let eps = self.config.rms_norm_eps;
+        let scale = 1.0 / (self.config.head_dim as f32).sqrt();
+        let mut x = self.embedding.rows(&batch.tokens)?;
+        let mut normed = rms_norm(&x, &self.layers[0].attention_norm, eps)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cache = kv.layer(index);
+            let adapted = |projection, input: &Tensor, output: Tensor| {
+                adapters.add(index, projection, input, output)
+            };
+
+            let (q, k, v) = three(Linear::forward_many(&[&layer.q, &layer.k, &layer.v], &normed)?);
+            let q = adapted(Projection::Q, &normed, q)?;
+            let k = adapted(Projection::K, &normed, k)?;
+            let v = adapted(Projection::V, &normed, v)?;
+            let (q, k) = layer.norm_heads(q, k, eps)?;
+            let q = rope_and_cache((&q, &k, &v), &self.rope, &batch.positions, &batch.slots, cache)?;
+            let mixed = paged_attention(&q, cache, &batch.spans, scale, layer.window)?;
+            let o = adapted(Projection::O, &mixed, layer.o.forward(&mixed)?)?;
+            (normed, x) = add_rms_norm(&o, &x, &layer.mlp_norm, eps)?;
+
+            let (gate, up) = two(Linear::forward_many(&[&layer.gate, &layer.up], &normed)?);
+            let gate = adapted(Projection::Gate, &normed, gate)?;
+            let up = adapted(Projection::Up, &normed, up)?;
+            let inner = swiglu(&gate, &up)?;
+            let down = adapted(Projection::Down, &inner, layer.down.forward(&inner)?)?;
+            let next = self.layers.get(index + 1).map_or(&self.norm, |next| &next.attention_norm);
+            (normed, x) = add_rms_norm(&down, &x, next, eps)?;
+        }
+        let wanted = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
+        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        output.forward(&normed.index_select(&wanted, 0)?)
+    }
+}
+
+impl Layer {
+    fn load(
+        config: &ModelConfig,
+        load: &Loader<'_>,
+        names: Names,
+        index: usize,
+    ) -> Result<Self, ModelError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let (q, kv, head) = (config.q_size(), config.kv_size(), config.head_dim);
+        let [qkv_bias, o_bias, mlp_bias] =
+            [config.qkv_bias, config.o_bias, config.mlp_bias].map(Bias::when);
+        let matrix = |projection, shape, bias| {
+            load.linear(&names.projection(index, projection), shape, bias, Role::Projection)
+        };
+        let norm = |norm, len| load.vector(&format!("{}.weight", names.norm(index, norm)), len);
+        Ok(Self {
+            attention_norm: norm(Norm::Attention, hidden)?,
+            q: matrix(Projection::Q, (q, hidden), qkv_bias)?,
+            k: matrix(Projection::K, (kv, hidden), qkv_bias)?,
+            v: matrix(Projection::V, (kv, hidden), qkv_bias)?,
+            o: matrix(Projection::O, (hidden, q), o_bias)?,
+            head_norms: match config.qk_norm {
+                true => Some((norm(Norm::HeadsOfQ, head)?, norm(Norm::HeadsOfK, head)?)),
+                false => None,
+            },
+            mlp_norm: norm(Norm::Mlp, hidden)?,
+            gate: matrix(Projection::Gate, (inner, hidden), mlp_bias)?,
+            up: matrix(Projection::Up, (inner, hidden), mlp_bias)?,
+            down: matrix(Projection::Down, (hidden, inner), mlp_bias)?,
+            window: config.sliding_windows[index],
+        })
+    }
+
+    /// Normalises each head of q and k by itself, where the model does.
+    fn norm_heads(&self, q: Tensor, k: Tensor, eps: f32) -> kernels::Result<(Tensor, Tensor)> {
+        let Some((q_weight, k_weight)) = &self.head_norms else { return Ok((q, k)) };
+        let per_head = |x: Tensor, weight: &Tensor| -> kernels::Result<Tensor> {
+            let (rows, width) = x.dims2()?;
+            let head = weight.elem_count();
+            let normed = rms_norm(&x.reshape((rows * width / head, head))?, weight, eps)?;
+            Ok(normed.reshape((rows, width))?)
+        };
+        Ok((per_head(q, q_weight)?, per_head(k, k_weight)?))
+    }
+}
+
+fn two(outputs: Vec<Tensor>) -> (Tensor, Tensor) {
+    let [a, b] = <[Tensor; 2]>::try_from(outputs).expect("one output for each of two matrices");
+    (a, b)
+}
+
+fn three(outputs: Vec<Tensor>) -> (Tensor, Tensor, Tensor) {
+    let [a, b, c] = <[Tensor; 3]>::try_from(outputs).expect("one output for each of three matrices");
+    (a, b, c)
+}

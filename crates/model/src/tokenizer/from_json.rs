@@ -1,0 +1,216 @@
+//! Reads the tokenizer files of a Hugging Face model folder.
+
+use super::added::AddedTokens;
+use super::from_gguf::byte_token;
+use super::spm::SPACE;
+use super::{Backend, Parts, TokenBytes, Tokenizer, byte_level};
+use crate::{ModelError, json_file};
+use data::TokenId;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use tokenizers::tokenizer::{NormalizedString, Normalizer as _};
+
+/// How the vocabulary spells bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// One printable character for each byte.
+    ByteLevel,
+    /// Text with `▁` for spaces, and tokens like `<0x0A>` for single bytes.
+    SentencePiece,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model folder, and beside it `tokenizer_config.json` and
+    /// `special_tokens_map.json` if they are there (named special tokens, `add_bos_token`).
+    ///
+    /// # Errors
+    /// A file that is missing, is not JSON, or holds a tokenizer whose decoder is neither
+    /// byte-level nor SentencePiece-like.
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, ModelError> {
+        let folder = folder.as_ref();
+        let path = folder.join("tokenizer.json");
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::io(&path, "read", source))?;
+        let config = json_file::read_optional(&folder.join("tokenizer_config.json"))?;
+        let map = json_file::read_optional(&folder.join("special_tokens_map.json"))?;
+        Self::from_json(path, &bytes, config.as_ref(), map.as_ref())
+    }
+
+    fn from_json(
+        path: PathBuf,
+        bytes: &[u8],
+        config: Option<&Value>,
+        map: Option<&Value>,
+    ) -> Result<Self, ModelError> {
+        let json = json_file::parse(&path, bytes)?;
+        check_merges(&path, &json["model"])?;
+        let spelling = spelling(&path, &json["decoder"])?;
+        let strip_leading_space = strips_leading_space(&json["decoder"]);
+        drop(json);
+        let mut library =
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| ModelError::Tokenizer {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        // The engine decides about lengths.
+        drop(library.with_truncation(None));
+        library.with_padding(None);
+        let added = added_tokens(&library);
+        let bytes = token_bytes(&library, spelling);
+        let named = named_tokens(config, map);
+        let id_of = |name: &str| named.get(name).and_then(|text| library.token_to_id(text));
+        let (bos, eos) = (id_of("bos_token"), id_of("eos_token"));
+        let prompt_prefix = match config.and_then(|config| config["add_bos_token"].as_bool()) {
+            Some(true) => bos.into_iter().collect(),
+            Some(false) => Vec::new(),
+            None => processor_prefix(&path, &library)?,
+        };
+        Ok(Self::new(Parts {
+            path,
+            backend: Backend::Library(Box::new(library)),
+            added,
+            bytes,
+            bos: bos.or(prompt_prefix.first().copied()),
+            prompt_prefix,
+            eos: eos.into_iter().collect(),
+            named,
+            strip_leading_space,
+        }))
+    }
+}
+
+/// The library trusts that each merge forms a token, and panics if one forms a text longer
+/// than all tokens.
+fn check_merges(path: &Path, model: &Value) -> Result<(), ModelError> {
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(()); // not BPE
+    };
+    let prefix = model["continuing_subword_prefix"]
+        .as_str()
+        .unwrap_or_default();
+    for (index, merge) in merges.iter().enumerate() {
+        let parts = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(parts) => match parts.as_slice() {
+                [left, right] => left.as_str().zip(right.as_str()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let forms_a_token = parts.is_some_and(|(left, right)| {
+            right
+                .get(prefix.len()..)
+                .is_some_and(|rest| vocab.contains_key(&[left, rest].concat()))
+        });
+        if !forms_a_token {
+            let field = format!("model.merges[{index}]");
+            let expected = "two parts that form a token of the vocabulary";
+            return Err(ModelError::field(path, field, expected, merge.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// The decoder and, if it is a sequence, what is in it.
+fn steps(decoder: &Value) -> Vec<&Value> {
+    match decoder["decoders"].as_array() {
+        Some(inner) => inner.iter().flat_map(steps).collect(),
+        None => vec![decoder],
+    }
+}
+
+fn spelling(path: &Path, decoder: &Value) -> Result<Spelling, ModelError> {
+    for step in steps(decoder) {
+        match step["type"].as_str().unwrap_or_default() {
+            "ByteLevel" => return Ok(Spelling::ByteLevel),
+            "Metaspace" | "ByteFallback" => return Ok(Spelling::SentencePiece),
+            "Replace" if step["pattern"]["String"] == SPACE => return Ok(Spelling::SentencePiece),
+            _ => {}
+        }
+    }
+    let expected = "a decoder with ByteLevel, Metaspace or ByteFallback";
+    let got = decoder["type"].as_str().unwrap_or("none").to_owned();
+    Err(ModelError::field(path, "decoder", expected, got))
+}
+
+fn strips_leading_space(decoder: &Value) -> bool {
+    steps(decoder)
+        .into_iter()
+        .any(|step| match step["type"].as_str() {
+            Some("Strip") => step["content"] == " " && step["start"].as_u64() > Some(0),
+            Some("Metaspace") => match step["prepend_scheme"].as_str() {
+                Some(scheme) => scheme != "never",
+                None => step["add_prefix_space"].as_bool() != Some(false),
+            },
+            _ => false,
+        })
+}
+
+fn added_tokens(library: &tokenizers::Tokenizer) -> AddedTokens {
+    let mut tokens: Vec<_> = library.get_added_tokens_decoder().into_iter().collect();
+    tokens.sort_unstable_by_key(|(id, _)| *id);
+    AddedTokens::new(tokens, |content| {
+        let mut text = NormalizedString::from(content);
+        match library
+            .get_normalizer()
+            .map(|normalizer| normalizer.normalize(&mut text))
+        {
+            Some(Ok(())) => text.get().to_owned(),
+            Some(Err(_)) | None => content.to_owned(),
+        }
+    })
+}
+
+fn token_bytes(library: &tokenizers::Tokenizer, spelling: Spelling) -> TokenBytes {
+    let added = library.get_added_tokens_decoder();
+    let mut bytes = TokenBytes::default();
+    for (token, id) in library.get_vocab(false) {
+        let decoded = match spelling {
+            Spelling::ByteLevel => byte_level::bytes_of(&token),
+            Spelling::SentencePiece => Some(match byte_token(&token) {
+                Some(byte) => vec![byte],
+                None => token.replace(SPACE, " ").into_bytes(),
+            }),
+        };
+        bytes.set(id, decoded.as_deref().unwrap_or(token.as_bytes()));
+    }
+    for (id, token) in added {
+        bytes.set(id, token.content.as_bytes());
+    }
+    bytes
+}
+
+/// `*_token` entries of both files, as text; `tokenizer_config.json` wins.
+fn named_tokens(config: Option<&Value>, map: Option<&Value>) -> BTreeMap<String, String> {
+    let mut named = BTreeMap::new();
+    for file in [map, config].into_iter().flatten() {
+        for (name, value) in file.as_object().into_iter().flatten() {
+            let text = value.as_str().or_else(|| value["content"].as_str());
+            if let (true, Some(text)) = (name.ends_with("_token"), text) {
+                named.insert(name.clone(), text.to_owned());
+            }
+        }
+    }
+    named
+}
+
+/// What the post-processor puts before every text.
+fn processor_prefix(
+    path: &Path,
+    library: &tokenizers::Tokenizer,
+) -> Result<Vec<TokenId>, ModelError> {
+    let refused = |error: tokenizers::Error| ModelError::Tokenizer {
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    let encode = |add_special| library.encode_fast("a", add_special).map_err(refused);
+    let (with, without) = (encode(true)?, encode(false)?);
+    let own: HashSet<TokenId> = without.get_ids().iter().copied().collect();
+    Ok(with
+        .get_ids()
+        .iter()
+        .copied()
+        .take_while(|id| !own.contains(id))
+        .collect())
+}

@@ -196,7 +196,7 @@ impl Tokenizer {
     }
 
     /// Decodes token by token.
-    pub fn detokenizer(&self, start: Start, show: Show) -> Detokenizer<'_> {
+    pub fn detokenizer(&self, start: Start, show: Show) -> Detokenizer<&Self> {
         Detokenizer::new(self, start, show)
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Show, Tokenizer};
 use data::TokenId;
+use std::ops::Deref;
 
 /// Where decoding starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +16,19 @@ pub enum Start {
 
 /// Turns a stream of tokens into text without ever splitting a character: the pieces it
 /// returns, put together, are the decoded text of all tokens.
+///
+/// `T` is a `&Tokenizer` or an `Arc<Tokenizer>`.
 #[derive(Debug, Clone)]
-pub struct Detokenizer<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct Detokenizer<T> {
+    tokenizer: T,
     show: Show,
     at_start: bool,
     pending: Vec<u8>,
 }
 
-impl<'a> Detokenizer<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, start: Start, show: Show) -> Self {
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
+    /// At the start of a stream.
+    pub fn new(tokenizer: T, start: Start, show: Show) -> Self {
         let at_start = start == Start::OfText && tokenizer.strip_leading_space;
         Self {
             tokenizer,
@@ -53,8 +57,8 @@ impl<'a> Detokenizer<'a> {
     }
 
     /// What is left when no more tokens come: U+FFFD for an incomplete character.
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.pending)).into_owned()
     }
 }
 

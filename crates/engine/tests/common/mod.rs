@@ -1,0 +1,136 @@
+//! Engines on tiny random models.
+#![expect(dead_code, reason = "each test file uses its own part")]
+
+use candle_core::quantized::GgmlDType;
+use data::{Completion, Generate, Generator, Prompt, Sampling, TokenId};
+use engine::{Engine, EngineConfig, Text};
+use model::{GgufFile, KvType, LoadOptions, ModelConfig, ModelFiles, Tokenizer};
+use testkit::fixtures;
+use testkit::gguf_writer::fixture_twin;
+
+/// Sizes of the engines under test.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    pub kv_tokens: usize,
+    pub block_size: usize,
+    pub max_tokens_per_step: usize,
+    pub max_sequences: usize,
+    pub prefix_cache: engine::scheduler::PrefixCache,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            kv_tokens: 4096,
+            block_size: 8,
+            max_tokens_per_step: 512,
+            max_sequences: 64,
+            prefix_cache: engine::scheduler::PrefixCache::On,
+        }
+    }
+}
+
+pub const CONTEXT_TOKENS: usize = 400;
+
+/// The weights of the fixture `llama_k` in `format`, as a model.
+pub fn load(format: GgmlDType) -> model::Llama {
+    let name = "llama_k";
+    let path = fixtures::folder(name).join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let config = ModelConfig::from_hf_json(&path, &text).unwrap();
+    let twin = fixture_twin(name, &config, format);
+    let file = GgufFile::from_bytes("twin.gguf", twin.writer.bytes()).unwrap();
+    ModelFiles::from_gguf(file).unwrap().load(&LoadOptions::default()).unwrap()
+}
+
+/// A tokenizer whose vocabulary covers the fixture's.
+pub fn text() -> Text {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tiny.gguf");
+    let file = GgufFile::open(&root).unwrap();
+    Text::new(Tokenizer::from_gguf(&file).unwrap(), None, vec![2])
+}
+
+pub fn start(model: model::Llama, sizes: &Sizes) -> Engine {
+    let config = EngineConfig {
+        block_size: sizes.block_size,
+        max_tokens_per_step: sizes.max_tokens_per_step,
+        max_sequences: sizes.max_sequences,
+        prefix_cache: sizes.prefix_cache,
+        ..EngineConfig::new(CONTEXT_TOKENS, sizes.kv_tokens, KvType::F32)
+    };
+    Engine::start(Box::new(model), text(), config).unwrap()
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): reproducible choices for tests.
+pub struct Choices(pub u64);
+
+impl Choices {
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % end
+    }
+
+    pub fn tokens(&mut self, len: usize) -> Vec<TokenId> {
+        (0..len).map(|_| 3 + self.below(250) as TokenId).collect()
+    }
+}
+
+/// Requests with shared beginnings and every kind of sampling.
+pub fn requests(count: usize, seed: u64) -> Vec<Generate> {
+    let mut choices = Choices(seed);
+    let stems: Vec<Vec<TokenId>> = [5, 17, 24, 40].map(|len| choices.tokens(len)).into();
+    (0..count)
+        .map(|index| {
+            let mut tokens = stems[choices.below(4) as usize].clone();
+            let own = choices.below(12) as usize;
+            tokens.extend(choices.tokens(own));
+            let sampling = match index % 4 {
+                0 => Sampling::greedy(),
+                1 => Sampling { top_p: 0.95, ..Sampling::default() },
+                2 => Sampling { temperature: 0.7, top_k: 20, ..Sampling::default() },
+                _ => Sampling {
+                    repetition_penalty: 1.2,
+                    presence_penalty: 0.3,
+                    frequency_penalty: 0.1,
+                    min_p: 0.02,
+                    ..Sampling::default()
+                },
+            };
+            Generate {
+                sampling,
+                max_tokens: Some(1 + choices.below(20) as usize),
+                seed: choices.below(u64::MAX),
+                logprobs: Some(2),
+                ..Generate::new(Prompt::Tokens(tokens))
+            }
+        })
+        .collect()
+}
+
+/// What must not depend on the batch: tokens, text and every bit of the log-probabilities.
+pub type Trace = Vec<(Vec<TokenId>, String, Vec<[u32; 2]>)>;
+
+pub fn trace(completions: &[Completion]) -> Trace {
+    let bits = |completion: &Completion| {
+        completion
+            .logprobs
+            .iter()
+            .map(|token| [token.logprob.to_bits(), token.sampled_logprob.to_bits()])
+            .collect()
+    };
+    completions.iter().map(|c| (c.tokens.clone(), c.text.clone(), bits(c))).collect()
+}
+
+/// Every request by itself, one after the other.
+pub fn one_by_one(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
+    requests.iter().map(|r| trace(&engine.generate(r.clone()).wait().unwrap())).collect()
+}
+
+/// All requests at once.
+pub fn together(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
+    let pending: Vec<_> = requests.iter().map(|r| engine.generate(r.clone())).collect();
+    pending.into_iter().map(|answer| trace(&answer.wait().unwrap())).collect()
+}

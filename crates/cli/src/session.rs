@@ -172,10 +172,7 @@ impl Opened {
     /// # Errors
     /// No template, a template that refuses, a prompt that does not fit in the context.
     pub(crate) fn check(&self, prompt: &Prompt, request: &Generate) -> Result<()> {
-        if let (Prompt::Messages(messages), Some(template)) = (prompt, self.text.template()) {
-            template.render_chat(messages, self.text.tokenizer())?;
-        }
-        let prompt_tokens = self.text.tokenize(prompt)?.len();
+        let prompt_tokens = text_parts::tokenize(&self.text, prompt)?.len();
         let wanted_tokens = request.max_tokens.unwrap_or(1);
         if prompt_tokens + wanted_tokens > self.context_tokens {
             let context_tokens = self.context_tokens;

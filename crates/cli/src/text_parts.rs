@@ -5,7 +5,7 @@ use crate::args::ModelArgs;
 use crate::config::{Origin, Setting};
 use crate::error::Failure;
 use anyhow::Result;
-use data::TokenId;
+use data::{Prompt, TokenId};
 use engine::Text;
 use model::{ChatTemplate, Date, GenerationConfig, GgufFile, ModelError, ModelFiles, Tokenizer};
 use serde_json::{Map, Value};
@@ -95,6 +95,18 @@ pub(crate) fn from_files(args: &ModelArgs) -> Result<Text> {
     };
     let eos_ids = tokenizer.eos_ids().to_vec();
     text(tokenizer, template, eos_ids, args)
+}
+
+/// The token ids of a prompt. Unlike the engine's own, the error of a template that refuses
+/// the conversation stays apart from that of a request that was wrong anyway.
+///
+/// # Errors
+/// No template, a template that refuses or fails.
+pub(crate) fn tokenize(text: &Text, prompt: &Prompt) -> Result<Vec<TokenId>> {
+    if let (Prompt::Messages(messages), Some(template)) = (prompt, text.template()) {
+        return Ok(template.encode(text.tokenizer(), &text.conversation(messages))?);
+    }
+    Ok(text.tokenize(prompt)?)
 }
 
 fn text(

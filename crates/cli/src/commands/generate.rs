@@ -8,6 +8,7 @@ use crate::request::{self, PromptSource};
 use crate::row_sink::{Resume, RowSink};
 use crate::rows::{self, RowEvent, Tally};
 use crate::session::{self, Opened, Reply, Session};
+use crate::text_parts;
 use crate::threads;
 use anyhow::Result;
 use data::{Completion, FinishReason, Generate, Prompt, PromptRow, RowsError, read_prompts};
@@ -62,14 +63,14 @@ fn check(args: &GenerateArgs) -> Result<()> {
 fn dry_run(env: &mut Env, args: &GenerateArgs) -> Result<ExitCode> {
     let text = session::open_text(&args.model, &mut env.config)?;
     let prompt = prompt(args)?;
+    let tokens = match &prompt {
+        Prompt::Text(raw) if args.special => text.tokenizer().encode(raw, Special::Parse)?,
+        prompt => text_parts::tokenize(&text, prompt)?,
+    };
     let rendered = match &prompt {
         Prompt::Messages(messages) => text.render(messages)?.text,
         Prompt::Text(text) => text.clone(),
         Prompt::Tokens(_) => String::new(),
-    };
-    let tokens = match &prompt {
-        Prompt::Text(raw) if args.special => text.tokenizer().encode(raw, Special::Parse)?,
-        prompt => text.tokenize(prompt)?,
     };
     if args.json {
         let facts = json!({ "prompt": rendered, "num_tokens": tokens.len(), "token_ids": tokens });

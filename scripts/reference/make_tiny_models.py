@@ -155,7 +155,7 @@ def write_adapter(root, base_name, model, generator, name, **settings):
     with torch.no_grad():
         for key, parameter in adapted.named_parameters():
             if "lora_" in key:
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.15 * torch.randn(parameter.shape, generator=generator))
     folder = root / base_name / name
     shutil.rmtree(folder, ignore_errors=True)
     adapted.save_pretrained(folder)
@@ -163,6 +163,7 @@ def write_adapter(root, base_name, model, generator, name, **settings):
     path = folder / "adapter_config.json"
     written = json.loads(path.read_text())
     written["base_model_name_or_path"] = base_name
+    written["target_modules"].sort()  # a set in peft, in the order of this process's hashes
     path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
     golden = {}
     for n, tokens in prompts(generator).items():

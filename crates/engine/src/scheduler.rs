@@ -199,6 +199,12 @@ impl Scheduler {
         })
     }
 
+    /// The largest [`NewSequence::max_len`] that context and pool allow.
+    pub fn max_len(&self) -> usize {
+        let num_slots = self.config.num_blocks * self.config.block_size;
+        num_slots.min(self.config.max_context)
+    }
+
     /// Takes a row in; it is scheduled as soon as its turn comes.
     ///
     /// # Errors

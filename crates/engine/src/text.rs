@@ -2,7 +2,7 @@
 
 use crate::grammar::GrammarVocabulary;
 use data::{Message, Prompt, RequestError, TokenId};
-use model::{ChatTemplate, Detokenizer, Rendered, Show, Special, Start, Tokenizer};
+use model::{ChatTemplate, Conversation, Detokenizer, Rendered, Show, Special, Start, Tokenizer};
 use std::sync::Arc;
 
 /// How an engine reads and writes text; usable without an engine.
@@ -11,12 +11,22 @@ pub struct Text {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
     eos_ids: Vec<TokenId>,
+    template_variables: TemplateVariables,
 }
+
+/// Variables a template sees beside the messages, such as `enable_thinking`.
+pub type TemplateVariables = serde_json::Map<String, serde_json::Value>;
 
 impl Text {
     /// A tokenizer, the chat template if the model has one, and the tokens that end an answer.
     pub fn new(tokenizer: Tokenizer, template: Option<ChatTemplate>, eos_ids: Vec<TokenId>) -> Self {
-        Self { tokenizer: Arc::new(tokenizer), template: template.map(Arc::new), eos_ids }
+        Self { tokenizer: Arc::new(tokenizer), template: template.map(Arc::new), eos_ids, template_variables: TemplateVariables::new() }
+    }
+
+    /// The same with variables for the template.
+    #[must_use]
+    pub fn with_template_variables(self, template_variables: TemplateVariables) -> Self {
+        Self { template_variables, ..self }
     }
 
     /// The tokenizer.
@@ -44,8 +54,10 @@ impl Text {
                 "the model has no chat template, so it can complete text but not answer messages; give one with --chat-template, or use --raw".into(),
             ));
         };
+        let mut conversation = Conversation::from_messages(messages);
+        conversation.variables.extend(self.template_variables.clone());
         template
-            .render_chat(messages, &self.tokenizer)
+            .render_for(&self.tokenizer, &conversation)
             .map_err(|error| RequestError::Invalid(error.to_string()))
     }
 

@@ -36,6 +36,17 @@ pub(crate) fn chunks<T: Send>(out: &mut [T], len: usize, work: impl Fn(usize, &m
     });
 }
 
+/// Runs `work` on every item; each is taken to be worth waking the pool for.
+pub(crate) fn each<T: Send>(items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    let len = items.len();
+    let items = Shared::new(items);
+    ranges(len, len * ELEMENTS_PER_WAKEUP, |range| {
+        // SAFETY: `ranges` hands every index out once.
+        let part = unsafe { items.slice(range) };
+        part.iter_mut().for_each(&work);
+    });
+}
+
 /// Like [`chunks`] over two outputs of equal length at once.
 pub(crate) fn chunks2<T: Send>(
     (a, b): (&mut [T], &mut [T]),

@@ -1,11 +1,13 @@
 //! A model directory or GGUF file becomes things to compute with: tensors, tokenizer,
 //! chat template, defaults. Knows no request and no scheduling.
 
+mod chat_template;
+mod error;
+mod file_bytes;
+mod generation_config;
 mod adapter;
 mod batch;
 mod config;
-mod error;
-mod file_bytes;
 mod files;
 mod gguf;
 mod json_file;
@@ -15,12 +17,14 @@ mod lookup;
 mod tokenizer;
 mod weights;
 
+pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
+pub use error::ModelError;
+pub use generation_config::GenerationConfig;
 pub use adapter::Adapter;
 pub use batch::{AdapterId, ForwardBatch};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
-pub use error::ModelError;
 pub use files::ModelFiles;
 pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;

@@ -9,6 +9,7 @@ use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
 use kernels::{Linear, Rope, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// A decoder that computes next-token logits over a paged KV cache.
@@ -16,12 +17,33 @@ pub trait CausalLm {
     /// What the model is made of.
     fn config(&self) -> &ModelConfig;
 
-    /// Computes one step: writes K and V of every row to the cache and returns the logits of
-    /// `batch.logit_rows`, (S, V) in f32.
+    /// Computes one step: writes K and V of every row to the cache and returns the final hidden
+    /// states of `batch.logit_rows`, (S, H) in f32.
     ///
     /// # Errors
     /// A batch that contradicts itself, the model or the pool; a kernel that fails.
-    fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError>;
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError>;
+
+    /// Logits of some rows of what [`CausalLm::hidden`] returned, (rows, V) in f32. A
+    /// vocabulary is wide: asking for some rows at a time bounds the memory.
+    ///
+    /// # Errors
+    /// Rows that are not there; a kernel that fails.
+    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError>;
+
+    /// Makes an adapter usable in batches.
+    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId;
+
+    /// Takes an adapter out again.
+    fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter>;
+
+    /// The step's logits at once, (S, V) in f32.
+    ///
+    /// # Errors
+    /// As [`CausalLm::hidden`].
+    fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
+        self.logits(&self.hidden(batch, kv)?, 0..batch.logit_rows.len())
+    }
 }
 
 /// How a model is loaded.
@@ -132,19 +154,6 @@ impl Llama {
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
         Adapter::load(folder, &self.config)
     }
-
-    /// Makes an adapter usable in batches.
-    pub fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
-        let id = AdapterId(self.next_adapter);
-        self.next_adapter += 1;
-        self.adapters.insert(id, adapter);
-        id
-    }
-
-    /// Takes an adapter out again.
-    pub fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {
-        self.adapters.remove(&id)
-    }
 }
 
 impl CausalLm for Llama {
@@ -152,11 +161,28 @@ impl CausalLm for Llama {
         &self.config
     }
 
-    fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
         batch.check(&self.config, kv)?;
         let groups = RowGroups::of(&batch.adapters, &self.adapters)?;
         self.compute(batch, kv, &groups)
             .map_err(|source| ModelError::compute("the forward pass", source))
+    }
+
+    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
+        let output = self.output.as_ref().unwrap_or(&self.embedding);
+        let compute = || output.forward(&hidden.narrow(0, rows.start, rows.len())?);
+        compute().map_err(|source: kernels::KernelError| ModelError::compute("the logits", source))
+    }
+
+    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
+        let id = AdapterId(self.next_adapter);
+        self.next_adapter += 1;
+        self.adapters.insert(id, adapter);
+        id
+    }
+
+    fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {
+        self.adapters.remove(&id)
     }
 }
 
@@ -196,8 +222,7 @@ impl Llama {
             (normed, x) = add_rms_norm(&down, &x, next, eps)?;
         }
         let wanted = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
-        let output = self.output.as_ref().unwrap_or(&self.embedding);
-        output.forward(&normed.index_select(&wanted, 0)?)
+        Ok(normed.index_select(&wanted, 0)?)
     }
 }
 

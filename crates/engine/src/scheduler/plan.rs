@@ -22,6 +22,8 @@ pub struct PlannedSpan {
     pub block_table: Vec<u32>,
     /// Positions of `query` whose logits are wanted, ascending.
     pub logits: Vec<usize>,
+    /// After this span the row has all logits it asked for: it rests unless the result appends.
+    pub is_complete: bool,
 }
 
 /// What a step computes. Goes back to `commit` or `abort` as a whole.
@@ -101,6 +103,7 @@ impl Draft {
             slots: query.clone().map(slot).collect(),
             block_table: table.iter().map(|block| block.0).collect(),
             logits: sequence.wanted_in(&query),
+            is_complete: query.end == sequence.num_target(),
             query,
         });
     }

@@ -17,7 +17,7 @@ const CONFIG: SchedulerConfig = SchedulerConfig {
 };
 
 fn scheduler(config: SchedulerConfig) -> Scheduler {
-    Scheduler::new(config).unwrap()
+    Scheduler::new(config).expect("possible sizes")
 }
 
 fn row(tokens: impl IntoIterator<Item = TokenId>) -> NewSequence {
@@ -34,7 +34,7 @@ fn row(tokens: impl IntoIterator<Item = TokenId>) -> NewSequence {
 /// Schedules a step and checks the books while it runs.
 fn step(scheduler: &mut Scheduler) -> StepPlan {
     let plan = scheduler.schedule().expect("something to compute");
-    scheduler.check_integrity().unwrap();
+    scheduler.check_integrity().expect("sound books");
     plan
 }
 
@@ -43,7 +43,7 @@ fn commit(scheduler: &mut Scheduler, plan: StepPlan, advance: &Advance) {
     let due = plan.spans.iter().filter(|span| !span.logits.is_empty());
     let results: Vec<_> = due.map(|span| (span.seq, advance.clone())).collect();
     assert!(scheduler.commit(plan, results).is_empty());
-    scheduler.check_integrity().unwrap();
+    scheduler.check_integrity().expect("sound books");
 }
 
 /// Runs until nothing is left, each row ending with its first logits.
@@ -296,6 +296,22 @@ fn rows_share_only_what_they_may() {
 }
 
 #[test]
+fn what_began_before_a_reset_is_never_found() {
+    let mut scheduler = scheduler(SchedulerConfig {
+        max_tokens_per_step: 2,
+        ..CONFIG
+    });
+    let id = scheduler.add(row(0..12)).unwrap();
+    let plan = step(&mut scheduler);
+    commit(&mut scheduler, plan, &Advance::Keep);
+    scheduler.reset_prefix_cache();
+    // Half of its first block is of the old weights: the block must not be shared when full.
+    drain(&mut scheduler);
+    assert!(scheduler.sequence(id).is_none());
+    assert_eq!(scheduler.stats().num_tokens_cached, 0);
+}
+
+#[test]
 fn a_failed_step_ends_its_rows_only() {
     let mut scheduler = scheduler(SchedulerConfig {
         max_sequences: 2,
@@ -323,74 +339,36 @@ fn what_cannot_be_is_refused() {
         num_blocks: 8,
         ..CONFIG
     });
+    assert_eq!(scheduler.max_len(), 32);
+    let with = |max_len, logits| NewSequence {
+        max_len,
+        logits,
+        ..row(0..4)
+    };
+    let too_long = |len, max_len| SchedulerError::TooLong { len, max_len };
+    let does_not_fit = SchedulerError::DoesNotFit {
+        max_len: 33,
+        needed: 9,
+        available: 8,
+    };
     let bad = SchedulerError::BadLogits { len: 4 };
     for (new, expected) in [
-        (
-            NewSequence {
-                tokens: vec![],
-                ..row(0..4)
-            },
-            SchedulerError::Empty,
-        ),
-        (
-            NewSequence {
-                max_len: 3,
-                ..row(0..4)
-            },
-            SchedulerError::TooLong { len: 4, max_len: 3 },
-        ),
-        (
-            NewSequence {
-                max_len: 201,
-                ..row(0..4)
-            },
-            SchedulerError::TooLong {
-                len: 201,
-                max_len: 200,
-            },
-        ),
-        (
-            NewSequence {
-                max_len: 33,
-                ..row(0..4)
-            },
-            SchedulerError::DoesNotFit {
-                max_len: 33,
-                needed: 9,
-                available: 8,
-            },
-        ),
-        (
-            NewSequence {
-                logits: Logits::From(4),
-                ..row(0..4)
-            },
-            bad.clone(),
-        ),
-        (
-            NewSequence {
-                logits: Logits::At(vec![]),
-                ..row(0..4)
-            },
-            bad.clone(),
-        ),
-        (
-            NewSequence {
-                logits: Logits::At(vec![2, 2]),
-                ..row(0..4)
-            },
-            bad.clone(),
-        ),
-        (
-            NewSequence {
-                logits: Logits::At(vec![1, 4]),
-                ..row(0..4)
-            },
-            bad,
-        ),
+        (row([]), SchedulerError::Empty),
+        (with(3, Logits::Last), too_long(4, 3)),
+        (with(201, Logits::Last), too_long(201, 200)),
+        (with(33, Logits::Last), does_not_fit),
+        (with(9, Logits::From(4)), bad.clone()),
+        (with(9, Logits::At(vec![])), bad.clone()),
+        (with(9, Logits::At(vec![2, 2])), bad.clone()),
+        (with(9, Logits::At(vec![1, 4])), bad),
     ] {
         assert_eq!(scheduler.add(new), Err(expected));
     }
+}
+
+#[test]
+fn unknown_rows_and_impossible_sizes_are_refused() {
+    let mut scheduler = scheduler(CONFIG);
     let seq = SeqId(77);
     assert_eq!(scheduler.fork(seq, 1), Err(SchedulerError::Unknown { seq }));
     for (config, field) in [

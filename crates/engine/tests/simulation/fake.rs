@@ -7,12 +7,12 @@ use engine::sequence::AdapterKey;
 
 /// What decides K/V besides the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weights {
-    pub version: u64,
-    pub adapter: Option<AdapterKey>,
+pub(crate) struct Weights {
+    pub(crate) version: u64,
+    pub(crate) adapter: Option<AdapterKey>,
 }
 
-pub fn mix(a: u64, b: u64) -> u64 {
+pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let mut z = (a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -20,7 +20,7 @@ pub fn mix(a: u64, b: u64) -> u64 {
 }
 
 /// K/V of `token` after a context whose last K/V is `before`.
-pub fn kv_after(before: Option<u64>, token: TokenId, weights: Weights) -> u64 {
+pub(crate) fn kv_after(before: Option<u64>, token: TokenId, weights: Weights) -> u64 {
     let adapter = weights.adapter.map_or(0, |key| key.0 + 1);
     mix(
         mix(before.unwrap_or(7), weights.version * 8 + adapter),
@@ -29,7 +29,7 @@ pub fn kv_after(before: Option<u64>, token: TokenId, weights: Weights) -> u64 {
 }
 
 /// K/V of every position of a row that is alone in the world.
-pub fn kv_alone(tokens: &[TokenId], weights: Weights) -> Vec<u64> {
+pub(crate) fn kv_alone(tokens: &[TokenId], weights: Weights) -> Vec<u64> {
     let mut last = None;
     tokens
         .iter()
@@ -38,16 +38,16 @@ pub fn kv_alone(tokens: &[TokenId], weights: Weights) -> Vec<u64> {
 }
 
 /// The pool.
-pub struct FakePool {
+pub(crate) struct FakePool {
     block_size: usize,
     slots: Vec<u64>,
 }
 
 /// What one span's rows saw: K/V of positions `0..query.end`, read through the block table.
-pub struct Attended(pub Vec<u64>);
+pub(crate) struct Attended(pub(crate) Vec<u64>);
 
 impl FakePool {
-    pub fn new(config: &SchedulerConfig) -> Self {
+    pub(crate) fn new(config: &SchedulerConfig) -> Self {
         Self {
             block_size: config.block_size,
             slots: vec![0; config.num_blocks * config.block_size],
@@ -55,7 +55,11 @@ impl FakePool {
     }
 
     /// Copies, writes, then reads, as a forward does.
-    pub fn forward(&mut self, plan: &StepPlan, version: u64) -> Result<Vec<Attended>, String> {
+    pub(crate) fn forward(
+        &mut self,
+        plan: &StepPlan,
+        version: u64,
+    ) -> Result<Vec<Attended>, String> {
         let mut is_written = vec![false; self.slots.len()];
         for (source, destination) in &plan.copies {
             let start = *source as usize * self.block_size;
@@ -99,7 +103,7 @@ impl FakePool {
     }
 
     /// A step that died half-way: some of its slots were written, with nothing of use.
-    pub fn fail(&mut self, plan: &StepPlan) {
+    pub(crate) fn fail(&mut self, plan: &StepPlan) {
         for slot in plan.spans.iter().flat_map(|span| &span.slots) {
             self.slots[*slot as usize] = 0xDEAD;
         }

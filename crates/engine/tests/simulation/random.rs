@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const EPISODE_STEPS: u64 = 250;
-const ROW_STEPS_MAX: u64 = 4000;
+/// Three times what a million steps showed.
+const ROW_STEPS_MAX: u64 = 2000;
 const ROWS_MAX: usize = 16;
 
 #[test]
@@ -229,7 +230,7 @@ impl Simulation {
             marks.resets += 1;
             self.scheduler.reset_prefix_cache();
         }
-        if self.rng.one_in(60) {
+        if self.rng.one_in(100) {
             marks.swaps += 1;
             self.version += 1;
             self.scheduler.reset_prefix_cache();
@@ -249,7 +250,10 @@ impl Simulation {
             }
             _ => Vec::new(),
         };
-        let num_new = self.rng.between(usize::from(tokens.is_empty()), 40);
+        let num_new_max = if self.rng.one_in(3) { 8 } else { 40 };
+        let num_new = self
+            .rng
+            .between(usize::from(tokens.is_empty()), num_new_max);
         tokens.extend(self.rng.tokens(num_new));
         tokens.truncate(capacity.min(40));
         let logits = self.any_logits(0, tokens.len());
@@ -541,6 +545,9 @@ impl Simulation {
                 Logits::Last | Logits::From(_) => row.num_seen == row.tokens.len(),
                 Logits::At(positions) => row.num_seen > positions[positions.len() - 1],
             };
+            expect(is_due == span.is_complete, || {
+                format!("due? {is_due}: {span:?}, {row:?}")
+            })?;
             if is_due {
                 let advance = self.advance(span.seq, marks)?;
                 results.push((span.seq, advance));

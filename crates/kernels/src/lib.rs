@@ -5,17 +5,19 @@
 //! context) alone: never on the other rows, on how a prompt was cut into chunks, or on the
 //! number of threads. Letters of the shapes are those of ARCHITECTURE.md.
 //!
-//! 1. [`rms_norm`], [`add_rms_norm`], [`swiglu`]: what stands between the products.
-//! 2. [`rope_and_cache`] rotates q and k and writes k and v to a [`KvLayer`];
+//! 1. [`Linear`]: products with weights in any format.
+//! 2. [`rms_norm`], [`add_rms_norm`], [`swiglu`]: what stands between the products.
+//! 3. [`rope_and_cache`] rotates q and k and writes k and v to a [`KvLayer`];
 //!    [`paged_attention`] reads them back; [`copy_blocks`] serves copy-on-write.
-//! 3. [`lora_add`] adds an adapter's share to the rows that use it.
-//! 4. [`sampling`] turns one row of logits into a token.
+//! 4. [`lora_add`] adds an adapter's share to the rows that use it.
+//! 5. [`sampling`] turns one row of logits into a token.
 
 pub mod sampling;
 
 pub use attention::{SequenceSpan, paged_attention};
 pub use blocks::{KvLayer, copy_blocks};
 pub use error::{KernelError, Result};
+pub use linear::{Linear, LinearError, WeightFormat};
 pub use lora::{LoraWeights, lora_add};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rows::{Rows, for_each_mut};
@@ -26,7 +28,7 @@ mod attention;
 mod blocks;
 mod cpu;
 mod error;
-// mod linear; (and its `pub use`) belongs here.
+mod linear;
 mod lora;
 mod norm;
 mod parallel;

@@ -127,7 +127,7 @@ fn text(
             (name.clone(), parsed.unwrap_or_else(|_| Value::String(value.clone())))
         })
         .collect();
-    Ok(Text::new(tokenizer, template, eos_ids).with_template_input(date, variables))
+    Ok(Text::new(tokenizer, template, eos_ids).with_template_variables(variables).with_template_date(date))
 }
 
 /// The tokenizer at `path`: a `tokenizer.json`, or the folder that holds one.

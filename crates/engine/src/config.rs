@@ -65,7 +65,7 @@ impl EngineConfig {
             max_sequences: self.max_sequences,
             max_context: self.context_tokens,
             prefix_cache: self.prefix_cache,
-            hasher: BlockHasher::default(),
+            hasher: BlockHasher::FULL,
         }
     }
 }

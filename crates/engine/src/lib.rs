@@ -30,4 +30,4 @@ pub use config::EngineConfig;
 pub use engine::{Engine, OnText, TextChunk};
 pub use error::EngineError;
 pub use stats::EngineStats;
-pub use text::Text;
+pub use text::{TemplateVariables, Text};

@@ -20,7 +20,7 @@ pub use error::{KernelError, Result};
 pub use linear::{Linear, LinearError, WeightFormat};
 pub use lora::{LoraWeights, lora_add};
 pub use norm::{add_rms_norm, rms_norm};
-pub use rows::{Rows, for_each_mut};
+pub use rows::{Rows, for_each_mut, read_rows};
 pub use rope::{Rope, RopeLayout, rope, rope_and_cache};
 pub use swiglu::swiglu;
 
@@ -36,17 +36,3 @@ mod rope;
 mod rows;
 mod simd;
 mod swiglu;
-mod shim { use super::*; use candle_core::*; use candle_core::quantized::*;
-/// shim
-pub struct Linear { w: Vec<f32>, c: usize, bias: Option<Vec<f32>>, f32: bool }
-fn v(t: &Tensor) -> Vec<f32> { t.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap() }
-#[allow(missing_docs)]
-impl Linear {
-    pub fn dense(w: Tensor, bias: Option<Tensor>) -> super::Result<Self> { let f32 = w.dtype() == DType::F32; Ok(Self { c: w.dim(1)?, w: v(&w), bias: bias.map(|b| v(&b)), f32 }) }
-    pub fn quantized(w: QTensor, bias: Option<Tensor>) -> super::Result<Self> { let mut l = Self::dense(w.dequantize(&Device::Cpu)?, bias)?; l.f32 = false; Ok(l) }
-    pub fn is_f32(&self) -> bool { self.f32 }
-    pub fn forward(&self, x: &Tensor) -> super::Result<Tensor> { let r = x.dim(0)?; let mut out = vec![]; for row in v(x).chunks(self.c.max(1)).take(r) { for (i, w) in self.w.chunks(self.c).enumerate() { out.push(w.iter().zip(row).map(|(a, b)| a * b).sum::<f32>() + self.bias.as_ref().map_or(0.0, |b| b[i])) } } Ok(Tensor::from_vec(out, (r, self.w.len() / self.c), &Device::Cpu)?) }
-    pub fn forward_many(ls: &[&Self], x: &Tensor) -> super::Result<Vec<Tensor>> { ls.iter().map(|l| l.forward(x)).collect() }
-    pub fn rows(&self, ids: &[u32]) -> super::Result<Tensor> { let mut out = vec![]; for i in ids { out.extend_from_slice(&self.w[*i as usize * self.c..][..self.c]) } Ok(Tensor::from_vec(out, (ids.len(), self.c), &Device::Cpu)?) }
-}}
-pub use shim::Linear;

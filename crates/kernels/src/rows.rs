@@ -1,47 +1,41 @@
 //! Reading a matrix of results row by row on the host.
 
-use crate::{KernelError, Result, parallel};
-use candle_core::{Storage, Tensor};
+use crate::{Result, parallel};
+use candle_core::{Storage, Tensor, bail};
 use std::cell::RefCell;
-use std::sync::RwLockReadGuard;
 
-/// The rows of a contiguous f32 matrix, readable on the host.
+/// The rows of an f32 matrix on the host.
+#[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    storage: RwLockReadGuard<'a, Storage>,
-    start: usize,
-    rows: usize,
+    values: &'a [f32],
     columns: usize,
 }
 
 impl<'a> Rows<'a> {
-    /// Opens a matrix (rows, columns), f32, contiguous.
-    ///
-    /// # Errors
-    /// Another rank or type.
-    pub fn new(matrix: &'a Tensor) -> Result<Self> {
-        let (rows, columns) = matrix.dims2()?;
-        let (storage, layout) = matrix.storage_and_layout();
-        let (start, _) = layout.contiguous_offsets().ok_or_else(|| {
-            KernelError::from(candle_core::Error::Msg("rows of a matrix that is not contiguous".into()))
-        })?;
-        match &*storage {
-            Storage::Cpu(cpu) => drop(cpu.as_slice::<f32>()?),
-            _ => return Err(candle_core::Error::Msg("rows of a matrix that is not on the host".into()).into()),
-        }
-        Ok(Self { storage, start, rows, columns })
-    }
-
     /// Row `index`.
     ///
     /// # Panics
     /// There is no such row.
-    pub fn row(&self, index: usize) -> &[f32] {
-        assert!(index < self.rows, "row {index} of {}", self.rows);
-        let Storage::Cpu(cpu) = &*self.storage else { unreachable!("checked when opened") };
-        let values = cpu.as_slice::<f32>().expect("checked when opened");
-        let begin = self.start + index * self.columns;
-        &values[begin..begin + self.columns]
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.columns..(index + 1) * self.columns]
     }
+}
+
+/// Lets `read` see the rows of a contiguous f32 matrix (rows, columns).
+///
+/// # Errors
+/// Another rank, type or layout.
+pub fn read_rows<R>(matrix: &Tensor, read: impl FnOnce(Rows<'_>) -> R) -> Result<R> {
+    let (_, columns) = matrix.dims2()?;
+    let (storage, layout) = matrix.storage_and_layout();
+    let open = || -> candle_core::Result<&[f32]> {
+        match (&*storage, layout.contiguous_offsets()) {
+            (Storage::Cpu(cpu), Some((start, end))) => Ok(&cpu.as_slice::<f32>()?[start..end]),
+            (Storage::Cpu(_), None) => bail!("rows of a matrix that is not contiguous"),
+            _ => bail!("rows of a matrix that is not on the host"),
+        }
+    };
+    Ok(read(Rows { values: open()?, columns }))
 }
 
 thread_local! {

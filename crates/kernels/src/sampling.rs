@@ -124,8 +124,11 @@ pub fn log_softmax_at(logits: &[f32], tokens: &[u32]) -> Result<Vec<f32>, Sample
 pub fn top_logprobs(logits: &[f32], k: usize) -> Result<Vec<(u32, f32)>, SampleError> {
     let row = Row::scan(logits)?;
     let log_total = row.log_sum_exp();
+    if k == 0 {
+        return Ok(Vec::new());
+    }
     let mut kept = row.at_temperature(1.0).keep(Some(k), None, None);
-    kept.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token)));
+    kept.sort_by(|a, b| (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.token.cmp(&b.token)));
     let logprob = |logit: f32| (f64::from(logit) - log_total) as f32;
     Ok(kept.iter().map(|kept| (kept.token, logprob(kept.logit))).collect())
 }

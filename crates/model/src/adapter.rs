@@ -5,7 +5,7 @@
 mod config;
 
 use crate::batch::AdapterId;
-use crate::weights::{Projection, SafeTensorsFiles, Storage, to_f32};
+use crate::weights::{Projection, SafeTensorsFiles};
 use crate::{ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
 use config::AdapterConfig;
@@ -158,10 +158,7 @@ impl Share {
                 let (expected, got) = (format!("shape {shape:?}"), format!("shape {:?}", raw.shape));
                 return Err(ModelError::field(raw.path, name, expected, got));
             }
-            let Storage::Dense(dtype) = raw.storage else {
-                unreachable!("safetensors hold dense tensors only")
-            };
-            Tensor::from_vec(to_f32(raw.bytes, dtype), (shape[0], shape[1]), &Device::Cpu)
+            Tensor::from_vec(raw.floats(name)?, (shape[0], shape[1]), &Device::Cpu)
                 .map_err(|source| ModelError::compute(name, source))
         };
         Ok(Self { a: matrix(a, [rank, input])?, b: matrix(b, [out, rank])?, scale })

@@ -141,8 +141,8 @@ pub enum ModelError {
     Compute {
         /// What was being computed or packed.
         what: String,
-        /// Why it failed.
-        source: kernels::KernelError,
+        /// Why it failed, as the kernel says it.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -169,7 +169,7 @@ impl ModelError {
         }
     }
 
-    pub(crate) fn compute(what: impl Into<String>, source: impl Into<kernels::KernelError>) -> Self {
+    pub(crate) fn compute(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Compute { what: what.into(), source: source.into() }
     }
 

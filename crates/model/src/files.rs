@@ -1,38 +1,31 @@
 //! A model as it lies on disk or inside the program: a folder, a GGUF file, or the bytes of one.
 
 use crate::weights::{SafeTensorsFiles, WeightFiles};
-use crate::{GgufFile, Llama, LoadOptions, ModelConfig, ModelError};
+use crate::{
+    ChatTemplate, GenerationConfig, GgufFile, Llama, LoadOptions, ModelConfig, ModelError,
+    Tokenizer,
+};
 use std::path::{Path, PathBuf};
 
-/// An opened model: its config is read and checked, its weights are mapped but not yet loaded.
+/// An opened model. Each part is read when asked for, so that a prompt can be rendered and
+/// tokenised where there are no weights.
 #[derive(Debug)]
 pub struct ModelFiles {
     path: PathBuf,
-    config: ModelConfig,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// The weights are opened when loaded: config, tokenizer and template serve without them.
-    Folder,
-    Gguf(WeightFiles),
+    /// `None` = a folder.
+    gguf: Option<WeightFiles>,
 }
 
 impl ModelFiles {
-    /// Opens a folder with `config.json`, or a `.gguf` file.
+    /// Opens a model folder or a `.gguf` file.
     ///
     /// # Errors
-    /// Not there, not readable, or a config that this crate cannot compute.
+    /// Not there or not readable; a file that is no GGUF.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        if !path.is_dir() {
-            return Self::from_gguf(GgufFile::open(path)?);
+        if path.is_dir() {
+            return Ok(Self { path: path.into(), gguf: None });
         }
-        let file = path.join("config.json");
-        let text = std::fs::read_to_string(&file)
-            .map_err(|source| ModelError::io(&file, "read", source))?;
-        let config = ModelConfig::from_hf_json(&file, &text)?;
-        Ok(Self { path: path.into(), config, source: Source::Folder })
+        Ok(Self::from_gguf(GgufFile::open(path)?))
     }
 
     /// Opens a GGUF file that is compiled into the program.
@@ -40,17 +33,12 @@ impl ModelFiles {
     /// # Errors
     /// As [`ModelFiles::open`].
     pub fn from_static(gguf: &'static [u8]) -> Result<Self, ModelError> {
-        Self::from_gguf(GgufFile::from_static(gguf)?)
+        Ok(Self::from_gguf(GgufFile::from_static(gguf)?))
     }
 
     /// Takes an opened GGUF file.
-    ///
-    /// # Errors
-    /// A config that this crate cannot compute.
-    pub fn from_gguf(file: GgufFile) -> Result<Self, ModelError> {
-        let config = ModelConfig::from_gguf(&file)?;
-        let path = file.path().into();
-        Ok(Self { path, config, source: Source::Gguf(WeightFiles::Gguf(file)) })
+    pub fn from_gguf(file: GgufFile) -> Self {
+        Self { path: file.path().into(), gguf: Some(WeightFiles::Gguf(file)) }
     }
 
     /// The folder or file.
@@ -58,9 +46,71 @@ impl ModelFiles {
         &self.path
     }
 
+    fn gguf(&self) -> Option<&GgufFile> {
+        match &self.gguf {
+            Some(WeightFiles::Gguf(file)) => Some(file),
+            _ => None,
+        }
+    }
+
     /// What the model is made of.
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
+    ///
+    /// # Errors
+    /// A config that is missing, damaged, or asks for what this crate does not compute.
+    pub fn config(&self) -> Result<ModelConfig, ModelError> {
+        if let Some(file) = self.gguf() {
+            return ModelConfig::from_gguf(file);
+        }
+        let path = self.path.join("config.json");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ModelError::io(&path, "read", source))?;
+        ModelConfig::from_hf_json(&path, &text)
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// A vocabulary that is missing, damaged or of a kind not known here.
+    pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
+        match self.gguf() {
+            Some(file) => Tokenizer::from_gguf(file),
+            None => Tokenizer::from_folder(&self.path),
+        }
+    }
+
+    /// The chat template, with the special tokens of this tokenizer.
+    ///
+    /// # Errors
+    /// The model brings none, or one that does not compile.
+    pub fn chat_template(&self, tokenizer: &Tokenizer) -> Result<ChatTemplate, ModelError> {
+        match self.gguf() {
+            Some(file) => ChatTemplate::from_gguf(file, tokenizer),
+            None => ChatTemplate::from_folder(&self.path, tokenizer),
+        }
+    }
+
+    /// What the model's makers recommend for generating; nothing for a GGUF file, which has no
+    /// place for it.
+    ///
+    /// # Errors
+    /// A `generation_config.json` that cannot be read.
+    pub fn generation_config(&self) -> Result<GenerationConfig, ModelError> {
+        match self.gguf() {
+            Some(_) => Ok(GenerationConfig::default()),
+            None => GenerationConfig::from_folder(&self.path),
+        }
+    }
+
+    /// Every token that ends a sequence, by the config or by `generation_config.json`.
+    ///
+    /// # Errors
+    /// One of the two cannot be read.
+    pub fn eos_token_ids(&self) -> Result<Vec<u32>, ModelError> {
+        let mut ids = self.config()?.eos_token_ids;
+        ids.extend(self.generation_config()?.eos_token_ids);
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// Loads the weights.
@@ -68,12 +118,11 @@ impl ModelFiles {
     /// # Errors
     /// A tensor that is missing, unused, of the wrong shape or type; a damaged file.
     pub fn load(&self, options: &LoadOptions) -> Result<Llama, ModelError> {
-        match &self.source {
-            Source::Gguf(files) => Llama::load(self.config.clone(), files, options),
-            Source::Folder => {
-                let files = WeightFiles::SafeTensors(SafeTensorsFiles::open_folder(&self.path)?);
-                Llama::load(self.config.clone(), &files, options)
-            }
+        let config = self.config()?;
+        if let Some(files) = &self.gguf {
+            return Llama::load(config, files, options);
         }
+        let files = WeightFiles::SafeTensors(SafeTensorsFiles::open_folder(&self.path)?);
+        Llama::load(config, &files, options)
     }
 }

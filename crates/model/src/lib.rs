@@ -1,14 +1,19 @@
 //! A model directory or GGUF file becomes things to compute with: tensors, tokenizer,
 //! chat template, defaults. Knows no request and no scheduling.
+//!
+//! - [`resolve`] turns what a user typed into a path, [`ModelFiles`] opens it.
+//! - [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`], [`GenerationConfig`]: its parts.
+//! - [`ModelFiles::load`] gives a [`Llama`], which computes a [`ForwardBatch`] over a [`KvPool`],
+//!   with [`Adapter`]s row by row.
 
-mod chat_template;
-mod error;
-mod file_bytes;
-mod generation_config;
 mod adapter;
 mod batch;
+mod chat_template;
 mod config;
+mod error;
+mod file_bytes;
 mod files;
+mod generation_config;
 mod gguf;
 mod json_file;
 mod kv_pool;
@@ -17,15 +22,15 @@ mod lookup;
 mod tokenizer;
 mod weights;
 
-pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
-pub use error::ModelError;
-pub use generation_config::GenerationConfig;
 pub use adapter::Adapter;
 pub use batch::{AdapterId, ForwardBatch};
+pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
+pub use error::ModelError;
 pub use files::ModelFiles;
+pub use generation_config::GenerationConfig;
 pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};

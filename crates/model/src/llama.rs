@@ -7,7 +7,7 @@ use crate::weights::{
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
-use kernels::{Linear, Rope, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
+use kernels::{Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -144,7 +144,7 @@ impl Llama {
     /// f32 if the weights are, else f16: rounding K and V then costs less than the weights' own
     /// rounding did.
     pub fn default_kv_type(&self) -> KvType {
-        if self.layers[0].k.is_f32() { KvType::F32 } else { KvType::F16 }
+        if self.layers[0].k.format() == WeightFormat::F32 { KvType::F32 } else { KvType::F16 }
     }
 
     /// Reads an adapter in PEFT's layout and checks that it fits this model.
@@ -170,8 +170,10 @@ impl CausalLm for Llama {
 
     fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
         let output = self.output.as_ref().unwrap_or(&self.embedding);
-        let compute = || output.forward(&hidden.narrow(0, rows.start, rows.len())?);
-        compute().map_err(|source: kernels::KernelError| ModelError::compute("the logits", source))
+        let compute = || -> kernels::Result<Tensor> {
+            Ok(output.forward(&hidden.narrow(0, rows.start, rows.len())?)?)
+        };
+        compute().map_err(|source| ModelError::compute("the logits", source))
     }
 
     fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {

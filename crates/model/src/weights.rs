@@ -10,12 +10,10 @@ mod names;
 mod safetensors;
 
 pub(crate) use self::safetensors::{INDEX, SafeTensorsFiles, read_index};
-use crate::{FloatType, GgufFile, ModelError};
-use candle_core::quantized::GgmlDType;
+use crate::{GgufFile, ModelError};
 use candle_core::Tensor;
-pub(crate) use convert::to_f32;
 pub(crate) use names::{Names, Norm, Projection, ROPE_DIVISORS};
-use kernels::Linear;
+use kernels::{Linear, WeightFormat};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
@@ -36,21 +34,14 @@ pub enum LoadAs {
     Q4K,
 }
 
-/// How a tensor lies in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Storage {
-    Dense(FloatType),
-    Blocks(GgmlDType),
-}
-
 /// A tensor in its file.
 #[derive(Debug)]
 pub(crate) struct RawTensor<'a> {
     pub(crate) path: &'a Path,
-    pub(crate) storage: Storage,
+    pub(crate) format: WeightFormat,
     /// Slowest axis first.
     pub(crate) shape: &'a [usize],
-    /// Little-endian, exactly as long as shape and storage say.
+    /// Little-endian, exactly as long as shape and format say.
     pub(crate) bytes: &'a [u8],
 }
 
@@ -61,14 +52,20 @@ pub(crate) enum WeightFiles {
     Gguf(GgufFile),
 }
 
-impl WeightFiles {
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::SafeTensors(files) => files.path(),
-            Self::Gguf(file) => file.path(),
-        }
+impl RawTensor<'_> {
+    /// The values widened to f32.
+    ///
+    /// # Errors
+    /// They are stored in blocks.
+    pub(crate) fn floats(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        convert::widen(self.bytes, self.format).ok_or_else(|| {
+            let (expected, got) = ("type F32, F16 or BF16", format!("{:?}", self.format));
+            ModelError::field(self.path, name, expected, got)
+        })
     }
+}
 
+impl WeightFiles {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match self {
             Self::SafeTensors(files) => Box::new(files.names()),
@@ -81,14 +78,14 @@ impl WeightFiles {
             Self::SafeTensors(files) => files.get(name),
             Self::Gguf(file) => {
                 let info = file.tensor(name)?;
-                let storage = match file.dtype(info)? {
-                    GgmlDType::F32 => Storage::Dense(FloatType::F32),
-                    GgmlDType::F16 => Storage::Dense(FloatType::F16),
-                    GgmlDType::BF16 => Storage::Dense(FloatType::Bf16),
-                    blocks => Storage::Blocks(blocks),
-                };
+                file.dtype(info)?;
+                let format = WeightFormat::from_ggml(info.dtype_id).ok_or_else(|| {
+                    let expected = "a type for weights (this one is for activations)";
+                    let got = format!("ggml type {}", info.dtype_id);
+                    ModelError::field(file.path(), name, expected, got)
+                })?;
                 let bytes = file.tensor_bytes(info)?;
-                Ok(RawTensor { path: file.path(), storage, shape: &info.shape, bytes })
+                Ok(RawTensor { path: file.path(), format, shape: &info.shape, bytes })
             }
         }
     }
@@ -115,13 +112,13 @@ pub(crate) enum Role {
 /// Takes tensors out of the files and remembers which were taken.
 pub(crate) struct Loader<'a> {
     files: &'a WeightFiles,
-    format: LoadAs,
+    load_as: LoadAs,
     taken: RefCell<HashSet<String>>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(files: &'a WeightFiles, format: LoadAs) -> Self {
-        Self { files, format, taken: RefCell::default() }
+    pub(crate) fn new(files: &'a WeightFiles, load_as: LoadAs) -> Self {
+        Self { files, load_as, taken: RefCell::default() }
     }
 
     fn take(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'a>, ModelError> {
@@ -151,12 +148,7 @@ impl<'a> Loader<'a> {
 
     /// The same as plain numbers.
     pub(crate) fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        let raw = self.take(name, &[len])?;
-        let Storage::Dense(dtype) = raw.storage else {
-            let (expected, got) = ("type F32, F16 or BF16", format!("{:?}", raw.storage));
-            return Err(ModelError::field(raw.path, name, expected, got));
-        };
-        Ok(to_f32(raw.bytes, dtype))
+        self.take(name, &[len])?.floats(name)
     }
 
     /// `{stem}.weight` (out, in), and `{stem}.bias` (out) where one is expected.
@@ -171,9 +163,9 @@ impl<'a> Loader<'a> {
         let raw = self.take(&name, &[out, input])?;
         let bias = match bias {
             Bias::None => None,
-            Bias::Vector => Some(self.vector(&format!("{stem}.bias"), out)?),
+            Bias::Vector => Some(self.floats(&format!("{stem}.bias"), out)?),
         };
-        let linear = convert::linear(&name, &raw, bias, (self.format, role))?;
+        let linear = convert::linear(&name, &raw, bias, (self.load_as, role))?;
         self.files.release(&name);
         Ok(linear)
     }
@@ -190,7 +182,7 @@ impl<'a> Loader<'a> {
             let raw = self.files.get(name)?;
             if let Some((output, embedding)) = tied.filter(|(output, _)| *output == name) {
                 let embedding = self.files.get(embedding)?;
-                if embedding.storage == raw.storage && embedding.bytes == raw.bytes {
+                if embedding.format == raw.format && embedding.bytes == raw.bytes {
                     self.files.release(output);
                     continue;
                 }

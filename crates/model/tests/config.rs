@@ -245,16 +245,16 @@ fn gguf_metadata_that_is_refused() {
             assert!(error.contains(word), "{error} lacks {word}");
         }
     };
-    check(&|w| drop(w.string("general.architecture", "gemma3")), &["general.architecture", "gemma3", "qwen3"]);
-    check(&|w| drop(w.remove("general.architecture")), &["general.architecture"]);
-    check(&|w| drop(w.remove("llama.block_count")), &["llama.block_count"]);
-    check(&|w| drop(w.u32("llama.block_count", u32::MAX)), &["llama.block_count"]);
-    check(&|w| drop(w.u32("llama.attention.head_count", 0)), &["num_attention_heads"]);
-    check(&|w| drop(w.u32("llama.expert_count", 8)), &["llama.expert_count"]);
-    check(&|w| drop(w.f32("llama.logit_scale", 0.5)), &["llama.logit_scale", "0.5"]);
-    check(&|w| drop(w.u32("llama.rope.dimension_count", 8)), &["llama.rope.dimension_count", "16"]);
-    check(&|w| drop(w.string("llama.rope.scaling.type", "yarn")), &["llama.rope.scaling.type", "yarn"]);
-    check(&|w| drop(w.string("llama.rope.scaling.type", "linear")), &["llama.rope.scaling.factor"]);
-    check(&|w| drop(w.remove_tensor("token_embd.weight")), &["token_embd.weight"]);
-    assert!(twin_config("llama2", |w| drop(w.u32("llama.expert_count", 0))).is_ok());
+    check(&|w| _ = w.string("general.architecture", "gemma3"), &["general.architecture", "gemma3", "qwen3"]);
+    check(&|w| _ = w.remove("general.architecture"), &["general.architecture"]);
+    check(&|w| _ = w.remove("llama.block_count"), &["llama.block_count"]);
+    check(&|w| _ = w.u32("llama.block_count", u32::MAX), &["llama.block_count"]);
+    check(&|w| _ = w.u32("llama.attention.head_count", 0), &["num_attention_heads"]);
+    check(&|w| _ = w.u32("llama.expert_count", 8), &["llama.expert_count"]);
+    check(&|w| _ = w.f32("llama.logit_scale", 0.5), &["llama.logit_scale", "0.5"]);
+    check(&|w| _ = w.u32("llama.rope.dimension_count", 8), &["llama.rope.dimension_count", "16"]);
+    check(&|w| _ = w.string("llama.rope.scaling.type", "yarn"), &["llama.rope.scaling.type", "yarn"]);
+    check(&|w| _ = w.string("llama.rope.scaling.type", "linear"), &["llama.rope.scaling.factor"]);
+    check(&|w| _ = w.remove_tensor("token_embd.weight"), &["token_embd.weight"]);
+    assert!(twin_config("llama2", |w| _ = w.u32("llama.expert_count", 0)).is_ok());
 }

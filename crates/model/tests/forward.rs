@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use common::{Part, batch, bits, flat, logits, logits_in_chunks, worst};
+use common::{Part, batch, bits, flat, logits_in_chunks, worst};
 use model::{
     CausalLm, GgufFile, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig, ModelFiles,
 };
@@ -17,6 +17,11 @@ use testkit::random_model::random_weights;
 fn load(name: &str, weights: LoadAs) -> Llama {
     let options = LoadOptions { weights, ..Default::default() };
     ModelFiles::open(&fixtures::folder(name)).unwrap().load(&options).unwrap()
+}
+
+/// Logits (T, V) of one sequence, computed in one go, with exact K and V.
+fn logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+    logits_in_chunks(model, tokens, &[tokens.len()], None, KvType::F32)
 }
 
 #[test]
@@ -62,9 +67,9 @@ fn the_oracle_equals_transformers_too() {
         let files = ModelFiles::open(&folder).unwrap();
         let weights = OracleWeights::new(fixtures::read_weights(&folder));
         let expected: Vec<f64> =
-            oracle::logits(files.config(), &weights, &golden.tokens(300)).concat();
+            oracle::logits(&files.config().unwrap(), &weights, &golden.tokens(300)).concat();
         let golden: Vec<f32> = golden.logits("logits", 300).iter().map(|v| *v as f32).collect();
-        let distance = worst(&golden, &expected, files.config().vocab_size);
+        let distance = worst(&golden, &expected, files.config().unwrap().vocab_size);
         println!("{name}: {distance:.2e}");
         assert!(distance < 1e-5, "{name}: {distance:e}");
     }
@@ -85,39 +90,53 @@ fn tokens(count: usize, vocab: usize) -> Vec<u32> {
 }
 
 fn open_twin(twin: &GgufTwin) -> ModelFiles {
-    ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap()).unwrap()
+    ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap())
 }
 
-/// What the bounds rest on: with plain floats only the order of sums differs. Against integer
-/// blocks the kernels round activations to 8 bits per block (relative error about 0.4 % of a
-/// row for each product), which several layers of products add up to.
+/// Bounds on the distance over a prompt and at its worst position.
+///
+/// With plain floats only the order of sums differs. Against blocks of integers the kernels
+/// round activations to 8 bits, relative to the largest of 32 (for k-quants, of 256) values:
+/// of normal values that is 2.2 (2.9) standard deviations / 127 / sqrt(12) = 0.5 % (0.66 %) for
+/// each product. Over the products of two layers and the output this adds up to about 1.4 %
+/// (2.1 %), the same for every format of the group, whatever its own coarseness.
+const FLOATS: (f64, f64) = (3e-6, 1e-5);
+const BLOCKS_OF_32: (f64, f64) = (2e-2, 2.5e-2);
+const BLOCKS_OF_256: (f64, f64) = (2.5e-2, 4e-2);
+
+fn check_distance(name: &str, found: &[f32], expected: &[f64], vocab: usize, bounds: (f64, f64)) {
+    let (whole, at_worst) = (relative_l2(found, expected), worst(found, expected, vocab));
+    println!("{name}: {whole:.2e}, at worst {at_worst:.2e}");
+    let (most, most_at_worst) = bounds;
+    assert!(whole < most && at_worst < most_at_worst, "{name}: {whole:e}, at worst {at_worst:e}");
+}
+
 #[test]
 fn gguf_files_of_every_format_equal_the_oracle_on_the_dequantised_weights() {
     let config = wide_config();
     let weights = random_weights(&config, 7);
     let tokens = tokens(150, config.vocab_size);
-    for (dtype, bound) in [
-        (GgmlDType::F32, 1e-5),
-        (GgmlDType::F16, 1e-5),
-        (GgmlDType::BF16, 1e-5),
-        (GgmlDType::Q4_0, 2e-2),
-        (GgmlDType::Q4_1, 2e-2),
-        (GgmlDType::Q5_0, 2e-2),
-        (GgmlDType::Q5_1, 2e-2),
-        (GgmlDType::Q8_0, 2e-2),
-        (GgmlDType::Q2K, 2e-2),
-        (GgmlDType::Q3K, 2e-2),
-        (GgmlDType::Q4K, 2e-2),
-        (GgmlDType::Q5K, 2e-2),
-        (GgmlDType::Q6K, 2e-2),
+    for (dtype, bounds) in [
+        (GgmlDType::F32, FLOATS),
+        (GgmlDType::F16, FLOATS),
+        (GgmlDType::BF16, FLOATS),
+        (GgmlDType::Q4_0, BLOCKS_OF_32),
+        (GgmlDType::Q4_1, BLOCKS_OF_32),
+        (GgmlDType::Q5_0, BLOCKS_OF_32),
+        (GgmlDType::Q5_1, BLOCKS_OF_32),
+        (GgmlDType::Q8_0, BLOCKS_OF_32),
+        (GgmlDType::Q2K, BLOCKS_OF_256),
+        (GgmlDType::Q3K, BLOCKS_OF_256),
+        (GgmlDType::Q4K, BLOCKS_OF_256),
+        (GgmlDType::Q5K, BLOCKS_OF_256),
+        (GgmlDType::Q6K, BLOCKS_OF_256),
     ] {
         let twin = gguf_twin(&config, &weights, dtype);
         let files = open_twin(&twin);
         let model = files.load(&LoadOptions::default()).unwrap();
-        let expected = oracle::logits(files.config(), &twin.weights, &tokens).concat();
-        let distance = worst(&logits(&model, &tokens), &expected, config.vocab_size);
-        println!("{dtype:?}: {distance:.2e}");
-        assert!(distance < bound, "{dtype:?}: {distance:e}");
+        let expected = oracle::logits(&files.config().unwrap(), &twin.weights, &tokens).concat();
+        let found = logits(&model, &tokens);
+        check_distance(&format!("{dtype:?}"), &found, &expected, config.vocab_size, bounds);
     }
 }
 
@@ -129,7 +148,7 @@ fn gguf_twins_of_every_fixture_equal_transformers() {
         }
         let folder = fixtures::folder(name);
         let golden = Golden::read(&folder);
-        let config = ModelFiles::open(&folder).unwrap().config().clone();
+        let config = ModelFiles::open(&folder).unwrap().config().unwrap();
         let twin = fixture_twin(name, &config, GgmlDType::F32);
         let model = open_twin(&twin).load(&LoadOptions::default()).unwrap();
         let found = logits(&model, &golden.tokens(300));
@@ -145,7 +164,10 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
     let weights = random_weights(&config, 11);
     let dense = gguf_twin(&config, &weights, GgmlDType::F32);
     let tokens = tokens(80, config.vocab_size);
-    for (load_as, dtype) in [(LoadAs::Q8_0, GgmlDType::Q8_0), (LoadAs::Q4K, GgmlDType::Q4K)] {
+    for (load_as, dtype, bounds) in [
+        (LoadAs::Q8_0, GgmlDType::Q8_0, BLOCKS_OF_32),
+        (LoadAs::Q4K, GgmlDType::Q4K, BLOCKS_OF_256),
+    ] {
         let options = LoadOptions { weights: load_as, ..Default::default() };
         let model = open_twin(&dense).load(&options).unwrap();
         let mut twin = gguf_twin(&config, &weights, dtype).weights;
@@ -155,14 +177,13 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
             twin.tensors.insert(name.into(), q8.tensors[name].clone());
         }
         let expected = oracle::logits(&config_of(&dense), &twin, &tokens).concat();
-        let distance = worst(&logits(&model, &tokens), &expected, config.vocab_size);
-        println!("{load_as:?}: {distance:.2e}");
-        assert!(distance < 2e-2, "{load_as:?}: {distance:e}");
+        let found = logits(&model, &tokens);
+        check_distance(&format!("{load_as:?}"), &found, &expected, config.vocab_size, bounds);
     }
 }
 
 fn config_of(twin: &GgufTwin) -> ModelConfig {
-    open_twin(twin).config().clone()
+    open_twin(twin).config().unwrap()
 }
 
 #[test]
@@ -263,14 +284,14 @@ fn contradictory_batches_are_refused() {
     check(&|b| b.slots[3] = 32, "slot 32");
     check(&|b| b.slots[3] = 4, "row 3: slot 4");
     check(&|b| b.positions[3] = 4, "row 3: position 4");
-    check(&|b| drop(b.positions.pop()), "19 positions");
+    check(&|b| b.positions.truncate(19), "19 positions");
     check(&|b| b.logit_rows.push(20), "logit row 20");
     check(&|b| b.spans.clear(), "spans cover 0 of 20");
     check(&|b| b.spans[0].query = 0..21, "span 0");
     check(&|b| b.spans[0].query = 1..20, "span 0");
     check(&|b| b.spans[0].context_len = 3, "context of 3");
     check(&|b| b.spans[0].context_len = usize::MAX, "row 0: position 0");
-    check(&|b| drop(b.spans[0].blocks.pop()), "row 16: slot");
+    check(&|b| b.spans[0].blocks.truncate(1), "row 16: slot");
     check(&|b| b.adapters = vec![None; 3], "3 adapters");
     for (blocks, size) in [(0, 16), (4, 0), (usize::MAX, 2), (1 << 40, 1)] {
         assert!(KvPool::new(model.config(), blocks, size, KvType::F32).is_err());

@@ -5,7 +5,7 @@ use model::ModelConfig;
 use std::collections::BTreeMap;
 
 /// Every tensor of the model under the names of transformers: matrices with a spread of
-/// 1.25 / sqrt(inputs), norms around 1, biases around 0. The same seed gives the same values.
+/// 0.8 / sqrt(inputs), norms around 1, biases around 0. The same seed gives the same values.
 pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Values> {
     let mut state = seed;
     let mut tensors = BTreeMap::new();
@@ -18,7 +18,7 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Value
     add("model.embed_tokens.weight".into(), &[vocab, hidden], 0.0, 0.3);
     add("model.norm.weight".into(), &[hidden], 1.0, 0.3);
     if !config.tie_word_embeddings {
-        add("lm_head.weight".into(), &[vocab, hidden], 0.0, 1.25 / (hidden as f64).sqrt());
+        add("lm_head.weight".into(), &[vocab, hidden], 0.0, 0.8 / (hidden as f64).sqrt());
     }
     for layer in 0..config.num_layers {
         let prefix = format!("model.layers.{layer}");
@@ -40,7 +40,7 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Value
             ("mlp.up_proj", inner, hidden, config.mlp_bias),
             ("mlp.down_proj", hidden, inner, config.mlp_bias),
         ] {
-            let spread = 1.25 / (input as f64).sqrt();
+            let spread = 0.8 / (input as f64).sqrt();
             add(format!("{prefix}.{module}.weight"), &[out, input], 0.0, spread);
             if bias {
                 add(format!("{prefix}.{module}.bias"), &[out], 0.0, 0.5);

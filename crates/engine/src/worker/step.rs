@@ -5,11 +5,11 @@ use crate::decoding::{self, Decoding, Drawn, draw_error};
 use crate::jobs::Sample;
 use crate::scheduler::{Advance, StepPlan};
 use crate::sequence::{Logits, SeqId};
-use candle_core::Tensor;
 use data::{RequestError, TokenId};
-use kernels::sampling;
-use model::{ForwardBatch, ModelError};
+use kernels::{Rows, sampling};
+use model::ForwardBatch;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::time::Instant;
 
 /// Rows of logits held at a time: 64 rows of a vocabulary of 128k take 33 MB.
@@ -66,10 +66,10 @@ impl Worker {
         plan: &StepPlan,
         rows: &[LogitRow],
         outcome: &mut Outcome,
-    ) -> Result<(), ModelError> {
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let begin = Instant::now();
         self.kv.copy_blocks(&plan.copies)?;
-        let hidden = self.model.forward(&self.batch(plan), &self.kv)?;
+        let hidden = self.model.hidden(&self.batch(plan), &self.kv)?;
         let mut forward_seconds = begin.elapsed().as_secs_f64();
         for chunk in rows.chunk_by(|a, b| a.row / LOGIT_ROWS_MAX == b.row / LOGIT_ROWS_MAX) {
             let first = chunk[0].row;
@@ -77,7 +77,7 @@ impl Worker {
             let begin = Instant::now();
             let logits = self.model.logits(&hidden, first..first + len)?;
             forward_seconds += begin.elapsed().as_secs_f64();
-            self.read_logits(chunk, &logits, outcome)?;
+            kernels::read_rows(&logits, |rows| self.read_logits(chunk, rows, outcome))?;
         }
         self.stats.count(plan, forward_seconds);
         Ok(())
@@ -109,10 +109,9 @@ impl Worker {
     fn read_logits(
         &mut self,
         chunk: &[LogitRow],
-        logits: &Tensor,
+        logits: Rows<'_>,
         outcome: &mut Outcome,
-    ) -> Result<(), ModelError> {
-        let logits = kernels::Rows::new(logits)?;
+    ) {
         let first = chunk[0].row;
         let num_drawn = outcome.draws.len();
         for row in chunk {
@@ -135,7 +134,6 @@ impl Worker {
             draw.outcome = Some(draw.decoding.draw(logits.row(draw.row - first), scratch));
         });
         self.stats.sampling_seconds += begin.elapsed().as_secs_f64();
-        Ok(())
     }
 
     fn logit_rows(&self, plan: &StepPlan) -> Vec<LogitRow> {

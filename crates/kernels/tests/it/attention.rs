@@ -249,7 +249,7 @@ fn bad_spans_are_refused() {
     refused(&q, &[span(0..2, 10, &[0, 99])], None, "block 99 is out of range");
     refused(&q, &[span(0..2, 10, &[0, 1])], Some(0), "window of 0");
     refused(&random.tensor(&[4, 33]), &[], None, "expected (T, groups * 2 * 16)");
-    refused(&q.t().unwrap(), &[], None, "expected (T");
+    refused(&random.tensor(&[32, 32]).t().unwrap(), &[], None, "not contiguous");
     let f16 = q.to_dtype(DType::F16).unwrap();
     refused(&f16, &[], None, "holds F16");
     let mixed = KvLayer { k: pool.kv.k.to_dtype(DType::F16).unwrap(), v: pool.kv.v.clone() };

@@ -1,144 +1,92 @@
 //! Bytes of a file become what the kernels compute with.
 
-use super::{RawTensor, Role, Storage, LoadAs};
-use crate::{FloatType, ModelError};
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use candle_core::{Device, Tensor};
+use super::{LoadAs, RawTensor, Role};
+use crate::ModelError;
 use half::{bf16, f16};
-use kernels::Linear;
-use std::borrow::Cow;
+use kernels::{Linear, WeightFormat};
 
-/// Weights widened to f32 at a time while quantising: 4 MiB, so that no whole matrix ever is.
-const CHUNK_ELEMENTS: usize = 1 << 20;
+/// True for the formats whose values are plain floats.
+pub(super) fn is_dense(format: WeightFormat) -> bool {
+    matches!(format, WeightFormat::F32 | WeightFormat::F16 | WeightFormat::BF16)
+}
 
-/// Little-endian floats widened to f32; exact.
-pub(crate) fn to_f32(bytes: &[u8], dtype: FloatType) -> Vec<f32> {
-    let pairs = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    match dtype {
-        FloatType::F32 => quads(bytes),
-        FloatType::F16 => pairs().map(|bits| f16::from_bits(bits).to_f32()).collect(),
-        FloatType::Bf16 => pairs().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+/// Little-endian floats widened to f32, exactly; `None` for blocks.
+pub(super) fn widen(bytes: &[u8], format: WeightFormat) -> Option<Vec<f32>> {
+    if !is_dense(format) {
+        return None;
+    }
+    let mut values = vec![0.0; bytes.len() / format.block_bytes()];
+    widen_into(bytes, format, &mut values);
+    Some(values)
+}
+
+/// The same for a dense format, into `values`.
+fn widen_into(bytes: &[u8], format: WeightFormat, values: &mut [f32]) {
+    if format == WeightFormat::F32 {
+        for (value, b) in values.iter_mut().zip(bytes.chunks_exact(4)) {
+            *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        }
+        return;
+    }
+    for (value, b) in values.iter_mut().zip(bytes.chunks_exact(2)) {
+        let bits = u16::from_le_bytes([b[0], b[1]]);
+        *value = match format {
+            WeightFormat::F16 => f16::from_bits(bits).to_f32(),
+            _ => bf16::from_bits(bits).to_f32(),
+        };
     }
 }
 
-fn quads(bytes: &[u8]) -> Vec<f32> {
-    let quad = |four: &[u8]| f32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-    bytes.chunks_exact(4).map(quad).collect()
-}
-
-/// A weight matrix in the format asked for.
+/// A weight matrix in the format asked for. Values are widened and quantised a few rows at a
+/// time, so that no whole matrix in f32 ever exists unless f32 is what was asked for.
 pub(super) fn linear(
     name: &str,
     raw: &RawTensor<'_>,
-    bias: Option<Tensor>,
-    (format, role): (LoadAs, Role),
+    bias: Option<Vec<f32>>,
+    (load_as, role): (LoadAs, Role),
 ) -> Result<Linear, ModelError> {
+    let (out, input) = (raw.shape[0], raw.shape[1]);
     let failed = |source| ModelError::compute(name, source);
-    match raw.storage {
-        Storage::Blocks(blocks) => {
-            let matrix = from_blocks(name, raw, blocks)?;
-            Linear::quantized(matrix, bias).map_err(failed)
-        }
-        Storage::Dense(dtype) => match target(name, raw, (format, role))? {
-            Some(blocks) => {
-                let matrix = quantise(name, raw, dtype, blocks)?;
-                Linear::quantized(matrix, bias).map_err(failed)
-            }
-            None => {
-                let wide = format == LoadAs::F32;
-                let weight = dense(raw, if wide { Wanted::F32 } else { Wanted::Same }, dtype);
-                let weight = weight.map_err(|source| ModelError::compute(name, source))?;
-                Linear::dense(weight, bias).map_err(failed)
-            }
-        },
+    let format = target(name, raw, (load_as, role))?;
+    if format == raw.format {
+        return Linear::from_bytes(raw.bytes, format, out, input, bias).map_err(failed);
     }
-}
-
-enum Wanted {
-    F32,
-    Same,
-}
-
-fn dense(raw: &RawTensor<'_>, wanted: Wanted, dtype: FloatType) -> candle_core::Result<Tensor> {
-    let bits = || raw.bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
-    match (wanted, dtype) {
-        (Wanted::F32, _) | (_, FloatType::F32) => {
-            Tensor::from_vec(to_f32(raw.bytes, dtype), raw.shape, &Device::Cpu)
+    let row_bytes = raw.bytes.len() / out;
+    let mut not_finite = None;
+    let linear = Linear::quantize_with(format, out, input, bias, |rows, values| {
+        let bytes = &raw.bytes[rows.start * row_bytes..rows.end * row_bytes];
+        widen_into(bytes, raw.format, values);
+        if !is_dense(format) {
+            not_finite = not_finite.or(values.iter().copied().find(|value| !value.is_finite()));
         }
-        (_, FloatType::F16) => {
-            let values: Vec<f16> = bits().map(f16::from_bits).collect();
-            Tensor::from_vec(values, raw.shape, &Device::Cpu)
-        }
-        (_, FloatType::Bf16) => {
-            let values: Vec<bf16> = bits().map(bf16::from_bits).collect();
-            Tensor::from_vec(values, raw.shape, &Device::Cpu)
-        }
+    });
+    if let Some(value) = not_finite {
+        let expected = "finite numbers, to be quantised";
+        return Err(ModelError::field(raw.path, name, expected, value.to_string()));
     }
+    linear.map_err(failed)
 }
 
-/// The block format a dense matrix is to become, if any.
+/// The format a matrix is to have in memory.
 fn target(
     name: &str,
     raw: &RawTensor<'_>,
-    (format, role): (LoadAs, Role),
-) -> Result<Option<GgmlDType>, ModelError> {
+    (load_as, role): (LoadAs, Role),
+) -> Result<WeightFormat, ModelError> {
+    if !is_dense(raw.format) {
+        return Ok(raw.format);
+    }
     let row = raw.shape[1];
-    let blocks = match format {
-        LoadAs::Stored | LoadAs::F32 => return Ok(None),
-        LoadAs::Q4K if role == Role::Projection && row.is_multiple_of(256) => GgmlDType::Q4K,
-        LoadAs::Q4K | LoadAs::Q8_0 => GgmlDType::Q8_0,
+    let q4k_fits = row.is_multiple_of(WeightFormat::Q4K.block_size());
+    let format = match (load_as, role) {
+        (LoadAs::Stored, _) => raw.format,
+        (LoadAs::F32, _) => WeightFormat::F32,
+        (LoadAs::Q4K, Role::Projection) if q4k_fits => WeightFormat::Q4K,
+        (LoadAs::Q4K | LoadAs::Q8_0, _) => WeightFormat::Q8_0,
     };
-    if !row.is_multiple_of(blocks.block_size()) {
+    if !row.is_multiple_of(format.block_size()) {
         let expected = "rows that are a multiple of 32 long, to be quantised";
         return Err(ModelError::field(raw.path, name, expected, format!("shape {:?}", raw.shape)));
     }
-    Ok(Some(blocks))
-}
-
-fn quantise(
-    name: &str,
-    raw: &RawTensor<'_>,
-    dtype: FloatType,
-    blocks: GgmlDType,
-) -> Result<QTensor, ModelError> {
-    let failed = |source| ModelError::compute(name, source);
-    let (rows, row) = (raw.shape[0], raw.shape[1]);
-    let row_bytes = raw.bytes.len() / rows;
-    let rows_at_once = (CHUNK_ELEMENTS / row).max(1);
-    let mut packed = Vec::with_capacity(rows * row / blocks.block_size() * blocks.type_size());
-    for bytes in raw.bytes.chunks(rows_at_once * row_bytes) {
-        let values = to_f32(bytes, dtype);
-        if let Some(bad) = values.iter().find(|value| !value.is_finite()) {
-            let expected = "finite numbers, to be quantised";
-            return Err(ModelError::field(raw.path, name, expected, bad.to_string()));
-        }
-        let chunk = Tensor::from_vec(values, (bytes.len() / row_bytes, row), &Device::Cpu)
-            .and_then(|chunk| QTensor::quantize(&chunk, blocks))
-            .map_err(failed)?;
-        packed.extend_from_slice(&chunk.data().map_err(failed)?);
-    }
-    QStorage::from_data(Cow::Owned(packed), &Device::Cpu, blocks)
-        .and_then(|storage| QTensor::new(storage, raw.shape))
-        .map_err(failed)
-}
-
-fn from_blocks(
-    name: &str,
-    raw: &RawTensor<'_>,
-    blocks: GgmlDType,
-) -> Result<QTensor, ModelError> {
-    if blocks == GgmlDType::Q8K || blocks == GgmlDType::Q8_1 {
-        let expected = "a type for weights (this one is for activations)";
-        return Err(ModelError::field(raw.path, name, expected, format!("{blocks:?}")));
-    }
-    // candle asserts that blocks are aligned; a GGUF may ask for less, and bytes compiled into
-    // the program lie anywhere. A fresh allocation is aligned.
-    let bytes = if raw.bytes.as_ptr().align_offset(align_of::<u32>()) == 0 {
-        Cow::Borrowed(raw.bytes)
-    } else {
-        Cow::Owned(raw.bytes.to_vec())
-    };
-    QStorage::from_data(bytes, &Device::Cpu, blocks)
-        .and_then(|storage| QTensor::new(storage, raw.shape))
-        .map_err(|source| ModelError::compute(name, source))
+    Ok(format)
 }

@@ -1,9 +1,10 @@
 //! Safetensors files: one, or several named by `model.safetensors.index.json`.
 
-use super::{RawTensor, Storage};
+use super::RawTensor;
 use crate::file_bytes::FileBytes;
-use crate::{FloatType, ModelError};
+use crate::ModelError;
 use indexmap::IndexMap;
+use kernels::WeightFormat;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -119,16 +120,8 @@ impl SafeTensorsFiles {
         Ok(())
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
-    }
-
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|(path, _)| path.as_path())
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<RawTensor<'_>, ModelError> {
@@ -137,18 +130,17 @@ impl SafeTensorsFiles {
             .get(name)
             .ok_or_else(|| ModelError::missing(&self.path, name, "a tensor of this name"))?;
         let (path, bytes) = &self.files[entry.file];
-        let dtype = match entry.dtype {
-            Dtype::F32 => FloatType::F32,
-            Dtype::F16 => FloatType::F16,
-            Dtype::BF16 => FloatType::Bf16,
+        let format = match entry.dtype {
+            Dtype::F32 => WeightFormat::F32,
+            Dtype::F16 => WeightFormat::F16,
+            Dtype::BF16 => WeightFormat::BF16,
             other => {
                 let got = format!("{other:?}");
                 return Err(ModelError::field(path, name, "type F32, F16 or BF16", got));
             }
         };
-        let storage = Storage::Dense(dtype);
         let bytes = &bytes.as_slice()[entry.range.clone()];
-        Ok(RawTensor { path, storage, shape: &entry.shape, bytes })
+        Ok(RawTensor { path, format, shape: &entry.shape, bytes })
     }
 
     pub(crate) fn release(&self, name: &str) {

@@ -3,19 +3,19 @@
 use model::{AdapterId, CausalLm, ForwardBatch, KvPool, KvType, Llama, SequenceSpan};
 use std::ops::Range;
 
-pub const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 
 /// One sequence's share of a step.
-pub struct Part<'a> {
-    pub tokens: &'a [u32],
+pub(crate) struct Part<'a> {
+    pub(crate) tokens: &'a [u32],
     /// Which of its tokens this step computes.
-    pub places: Range<usize>,
-    pub blocks: &'a [u32],
-    pub adapter: Option<AdapterId>,
+    pub(crate) places: Range<usize>,
+    pub(crate) blocks: &'a [u32],
+    pub(crate) adapter: Option<AdapterId>,
 }
 
 /// A batch of these parts that asks for every row's logits.
-pub fn batch(parts: &[Part<'_>]) -> ForwardBatch {
+pub(crate) fn batch(parts: &[Part<'_>]) -> ForwardBatch {
     let mut batch = ForwardBatch::default();
     for part in parts {
         let start = batch.tokens.len();
@@ -37,7 +37,7 @@ pub fn batch(parts: &[Part<'_>]) -> ForwardBatch {
 }
 
 /// Logits (T, V) of one sequence in a pool of its own, computed in chunks of these lengths.
-pub fn logits_in_chunks(
+pub(crate) fn logits_in_chunks(
     model: &Llama,
     tokens: &[u32],
     chunks: &[usize],
@@ -61,17 +61,12 @@ pub fn logits_in_chunks(
     unreachable!("no chunks were given")
 }
 
-/// The same in one go, with exact K and V.
-pub fn logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
-    logits_in_chunks(model, tokens, &[tokens.len()], None, KvType::F32)
-}
-
-pub fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
+pub(crate) fn flat(tensor: &candle_core::Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Largest relative L2 distance over the positions; NaN if there is one.
-pub fn worst(found: &[f32], expected: &[f64], vocab: usize) -> f64 {
+pub(crate) fn worst(found: &[f32], expected: &[f64], vocab: usize) -> f64 {
     assert_eq!(found.len(), expected.len());
     let rows = found.chunks_exact(vocab).zip(expected.chunks_exact(vocab));
     rows.map(|(found, expected)| testkit::oracle::relative_l2(found, expected))
@@ -79,6 +74,6 @@ pub fn worst(found: &[f32], expected: &[f64], vocab: usize) -> f64 {
 }
 
 /// Bits, for exact comparison that also sees the sign of zero.
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

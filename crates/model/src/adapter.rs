@@ -43,7 +43,11 @@ impl Adapter {
         let config = AdapterConfig::read(folder)?;
         let path = folder.join(WEIGHTS);
         if !path.exists() {
-            return Err(ModelError::missing(folder, WEIGHTS, "the adapter's weights"));
+            return Err(ModelError::missing(
+                folder,
+                WEIGHTS,
+                "the adapter's weights",
+            ));
         }
         let files = SafeTensorsFiles::open_file(&path)?;
         let mut left: BTreeMap<&str, ()> = files.names().map(|name| (name, ())).collect();
@@ -52,8 +56,11 @@ impl Adapter {
             let mut shares = [const { None }; Projection::ALL.len()];
             for projection in Projection::ALL {
                 let module = format!("model.layers.{layer}.{}", projection.module());
-                let names = ["lora_A", "lora_B"].map(|part| format!("{PREFIX}{module}.{part}.weight"));
-                let held = names.each_ref().map(|name| left.remove(name.as_str()).is_some());
+                let names =
+                    ["lora_A", "lora_B"].map(|part| format!("{PREFIX}{module}.{part}.weight"));
+                let held = names
+                    .each_ref()
+                    .map(|name| left.remove(name.as_str()).is_some());
                 shares[projection as usize] = match held {
                     [false, false] if !config.requires(&module) => None,
                     [false, false] | [true, false] | [false, true] => {
@@ -77,7 +84,10 @@ impl Adapter {
         }
         match left.keys().next() {
             Some(name) => {
-                let expected = format!("only {PREFIX}model.layers.*.(q|k|v|o|gate|up|down)_proj.lora_(A|B).weight, layers below {}", model.num_layers);
+                let expected = format!(
+                    "only {PREFIX}model.layers.*.(q|k|v|o|gate|up|down)_proj.lora_(A|B).weight, layers below {}",
+                    model.num_layers
+                );
                 Err(ModelError::field(&path, *name, expected, "another tensor"))
             }
             None => Ok(Self { layers }),
@@ -109,7 +119,9 @@ impl<'a> RowGroups<'a> {
             .into_iter()
             .map(|(id, rows)| match adapters.get(&id) {
                 Some(adapter) => Ok((adapter, rows)),
-                None => Err(ModelError::Batch { problem: format!("{id:?} is not loaded") }),
+                None => Err(ModelError::Batch {
+                    problem: format!("{id:?} is not loaded"),
+                }),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { groups })
@@ -126,7 +138,16 @@ impl<'a> RowGroups<'a> {
     ) -> kernels::Result<Tensor> {
         for (adapter, rows) in &self.groups {
             if let Some(Share { a, b, scale }) = &adapter.layers[layer][projection as usize] {
-                lora_add(&output, input, &LoraWeights { a, b, scale: *scale }, rows)?;
+                lora_add(
+                    &output,
+                    input,
+                    &LoraWeights {
+                        a,
+                        b,
+                        scale: *scale,
+                    },
+                    rows,
+                )?;
             }
         }
         Ok(output)
@@ -155,12 +176,17 @@ impl Share {
         let matrix = |name: &str, shape: [usize; 2]| {
             let raw = files.get(name)?;
             if raw.shape != shape {
-                let (expected, got) = (format!("shape {shape:?}"), format!("shape {:?}", raw.shape));
+                let (expected, got) =
+                    (format!("shape {shape:?}"), format!("shape {:?}", raw.shape));
                 return Err(ModelError::field(raw.path, name, expected, got));
             }
             Tensor::from_vec(raw.floats(name)?, (shape[0], shape[1]), &Device::Cpu)
                 .map_err(|source| ModelError::compute(name, source))
         };
-        Ok(Self { a: matrix(a, [rank, input])?, b: matrix(b, [out, rank])?, scale })
+        Ok(Self {
+            a: matrix(a, [rank, input])?,
+            b: matrix(b, [out, rank])?,
+            scale,
+        })
     }
 }

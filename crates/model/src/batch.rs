@@ -36,13 +36,19 @@ impl ForwardBatch {
         if rows == 0 {
             return wrong("no rows".into());
         }
-        for (name, len) in [("positions", self.positions.len()), ("slots", self.slots.len())] {
+        for (name, len) in [
+            ("positions", self.positions.len()),
+            ("slots", self.slots.len()),
+        ] {
             if len != rows {
                 return wrong(format!("{rows} tokens but {len} {name}"));
             }
         }
         if !self.adapters.is_empty() && self.adapters.len() != rows {
-            return wrong(format!("{rows} tokens but {} adapters", self.adapters.len()));
+            return wrong(format!(
+                "{rows} tokens but {} adapters",
+                self.adapters.len()
+            ));
         }
         let slots = kv.num_blocks() * kv.block_size();
         for (what, values, end) in [
@@ -63,18 +69,24 @@ impl ForwardBatch {
         for (index, span) in self.spans.iter().enumerate() {
             let (query, context) = (&span.query, span.context_len);
             if query.start != next || query.end <= query.start || query.end > self.tokens.len() {
-                return wrong(format!("span {index} has rows {query:?}, expected to start at {next}"));
+                return wrong(format!(
+                    "span {index} has rows {query:?}, expected to start at {next}"
+                ));
             }
             next = query.end;
             if context < query.len() {
                 let rows = query.len();
-                return wrong(format!("span {index}: {rows} rows in a context of {context}"));
+                return wrong(format!(
+                    "span {index}: {rows} rows in a context of {context}"
+                ));
             }
             for (offset, row) in query.clone().enumerate() {
                 let position = context - query.len() + offset;
                 if self.positions[row] as usize != position {
                     let given = self.positions[row];
-                    return wrong(format!("row {row}: position {given}, by its span {position}"));
+                    return wrong(format!(
+                        "row {row}: position {given}, by its span {position}"
+                    ));
                 }
                 let block = span.blocks.get(position / kv.block_size()).copied();
                 let slot = block.map(|b| b as usize * kv.block_size() + position % kv.block_size());

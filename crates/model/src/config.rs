@@ -10,8 +10,12 @@ use crate::ModelError;
 use std::path::Path;
 
 /// The `architectures` entries this crate computes.
-pub const SUPPORTED_ARCHITECTURES: [&str; 4] =
-    ["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"];
+pub const SUPPORTED_ARCHITECTURES: [&str; 4] = [
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+];
 
 /// Which family's rules apply to a config and to its tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,7 +140,11 @@ fn refuse(
     got: impl std::fmt::Display,
     expected: impl Into<String>,
 ) -> Problem {
-    Problem { field: field.into(), expected: expected.into(), got: got.to_string() }
+    Problem {
+        field: field.into(),
+        expected: expected.into(),
+        got: got.to_string(),
+    }
 }
 
 /// At most the first 80 characters of a value, for messages.
@@ -171,7 +179,11 @@ impl ModelConfig {
             ("num_attention_heads", self.num_heads, 1 << 12),
             ("num_key_value_heads", self.num_kv_heads, 1 << 12),
             ("head_dim", self.head_dim, 1 << 12),
-            ("max_position_embeddings", self.max_position_embeddings, 1 << 27),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                1 << 27,
+            ),
         ];
         for (field, value, most) in sizes {
             if value == 0 || value > most {
@@ -183,7 +195,11 @@ impl ModelConfig {
             return Err(refuse("num_key_value_heads", self.num_kv_heads, expected));
         }
         if !self.head_dim.is_multiple_of(2) {
-            return Err(refuse("head_dim", self.head_dim, "an even number (RoPE turns pairs)"));
+            return Err(refuse(
+                "head_dim",
+                self.head_dim,
+                "an even number (RoPE turns pairs)",
+            ));
         }
         let eps = self.rms_norm_eps;
         if !(eps.is_finite() && (0.0..0.1).contains(&eps)) {
@@ -199,7 +215,11 @@ impl ModelConfig {
         let tokens = self.eos_token_ids.iter().map(|id| ("eos_token_id", *id));
         for (field, id) in tokens.chain(self.bos_token_id.map(|id| ("bos_token_id", id))) {
             if id as usize >= self.vocab_size {
-                return Err(refuse(field, id, format!("below vocab_size = {}", self.vocab_size)));
+                return Err(refuse(
+                    field,
+                    id,
+                    format!("below vocab_size = {}", self.vocab_size),
+                ));
             }
         }
         self.rope.validate()
@@ -210,7 +230,11 @@ impl RopeConfig {
     fn validate(&self) -> Result<()> {
         let at_least_one = |field: &str, value: f64| {
             let ok = value.is_finite() && (1.0..=1e6).contains(&value);
-            if ok { Ok(()) } else { Err(refuse(field, value, "between 1 and 1e6")) }
+            if ok {
+                Ok(())
+            } else {
+                Err(refuse(field, value, "between 1 and 1e6"))
+            }
         };
         if !(self.theta.is_finite() && self.theta > 1.0 && self.theta <= 1e12) {
             return Err(refuse("rope_theta", self.theta, "above 1, at most 1e12"));
@@ -272,8 +296,11 @@ impl RopeScaling {
                 original_max_position_embeddings,
             } => {
                 let original = original_max_position_embeddings as f32;
-                let (factor, low, high) =
-                    (factor as f32, low_freq_factor as f32, high_freq_factor as f32);
+                let (factor, low, high) = (
+                    factor as f32,
+                    low_freq_factor as f32,
+                    high_freq_factor as f32,
+                );
                 let wavelength = 2.0 * std::f32::consts::PI / frequency;
                 if wavelength > original / low {
                     frequency / factor

@@ -169,8 +169,14 @@ impl ModelError {
         }
     }
 
-    pub(crate) fn compute(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Compute { what: what.into(), source: source.into() }
+    pub(crate) fn compute(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Compute {
+            what: what.into(),
+            source: source.into(),
+        }
     }
 
     pub(crate) fn missing(

@@ -23,7 +23,10 @@ impl ModelFiles {
     /// Not there or not readable; a file that is no GGUF.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         if path.is_dir() {
-            return Ok(Self { path: path.into(), gguf: None });
+            return Ok(Self {
+                path: path.into(),
+                gguf: None,
+            });
         }
         Ok(Self::from_gguf(GgufFile::open(path)?))
     }
@@ -38,7 +41,10 @@ impl ModelFiles {
 
     /// Takes an opened GGUF file.
     pub fn from_gguf(file: GgufFile) -> Self {
-        Self { path: file.path().into(), gguf: Some(WeightFiles::Gguf(file)) }
+        Self {
+            path: file.path().into(),
+            gguf: Some(WeightFiles::Gguf(file)),
+        }
     }
 
     /// The folder or file.

@@ -42,9 +42,9 @@ impl KvPool {
         block_size: usize,
         kv_type: KvType,
     ) -> Result<Self, ModelError> {
-        let slots = num_blocks.checked_mul(block_size).filter(|slots| {
-            *slots > 0 && u32::try_from(*slots).is_ok()
-        });
+        let slots = num_blocks
+            .checked_mul(block_size)
+            .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
         if slots.is_none() {
             let problem = format!(
                 "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
@@ -61,9 +61,18 @@ impl KvPool {
                 .map_err(|source| ModelError::compute("the KV pool", source))
         };
         let layers = (0..config.num_layers)
-            .map(|_| Ok(KvLayer { k: zeros()?, v: zeros()? }))
+            .map(|_| {
+                Ok(KvLayer {
+                    k: zeros()?,
+                    v: zeros()?,
+                })
+            })
             .collect::<Result<_, ModelError>>()?;
-        Ok(Self { layers, num_blocks, block_size })
+        Ok(Self {
+            layers,
+            num_blocks,
+            block_size,
+        })
     }
 
     /// Bytes that one token takes in all layers.

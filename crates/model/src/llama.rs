@@ -3,11 +3,13 @@
 
 use crate::adapter::{Adapter, RowGroups};
 use crate::weights::{
-    Bias, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles, LoadAs,
+    Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
-use kernels::{Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu};
+use kernels::{
+    Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu,
+};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -97,17 +99,24 @@ impl Llama {
         let names = Names::of(files);
         let load = Loader::new(files, options.weights);
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embedding =
-            load.linear(names.embedding(), (vocab, hidden), Bias::None, Role::Vocabulary)?;
+        let embedding = load.linear(
+            names.embedding(),
+            (vocab, hidden),
+            Bias::None,
+            Role::Vocabulary,
+        )?;
         let layers = (0..config.num_layers)
             .map(|index| Layer::load(&config, &load, names, index))
             .collect::<Result<_, _>>()?;
         let norm = load.vector(&format!("{}.weight", names.final_norm()), hidden)?;
         let output = match config.tie_word_embeddings {
             true => None,
-            false => {
-                Some(load.linear(names.output(), (vocab, hidden), Bias::None, Role::Vocabulary)?)
-            }
+            false => Some(load.linear(
+                names.output(),
+                (vocab, hidden),
+                Bias::None,
+                Role::Vocabulary,
+            )?),
         };
         let divisors = match load.has(ROPE_DIVISORS) {
             true => Some(load.floats(ROPE_DIVISORS, config.head_dim / 2)?),
@@ -115,13 +124,25 @@ impl Llama {
         };
         let max_positions = options
             .max_positions
-            .map_or(config.max_position_embeddings, |most| most.min(config.max_position_embeddings));
-        let frequencies = config.rope.inverse_frequencies(config.head_dim, divisors.as_deref());
-        let rope = Rope::new(&frequencies, max_positions, names.rope_layout(config.architecture))
-            .map_err(|source| ModelError::compute("the RoPE table", source))?;
-        let (output_name, embedding_name) =
-            (format!("{}.weight", names.output()), format!("{}.weight", names.embedding()));
-        let tied = config.tie_word_embeddings.then_some((&*output_name, &*embedding_name));
+            .map_or(config.max_position_embeddings, |most| {
+                most.min(config.max_position_embeddings)
+            });
+        let frequencies = config
+            .rope
+            .inverse_frequencies(config.head_dim, divisors.as_deref());
+        let rope = Rope::new(
+            &frequencies,
+            max_positions,
+            names.rope_layout(config.architecture),
+        )
+        .map_err(|source| ModelError::compute("the RoPE table", source))?;
+        let (output_name, embedding_name) = (
+            format!("{}.weight", names.output()),
+            format!("{}.weight", names.embedding()),
+        );
+        let tied = config
+            .tie_word_embeddings
+            .then_some((&*output_name, &*embedding_name));
         load.finish(tied)?;
         Ok(Self {
             config,
@@ -144,7 +165,11 @@ impl Llama {
     /// f32 if the weights are, else f16: rounding K and V then costs less than the weights' own
     /// rounding did.
     pub fn default_kv_type(&self) -> KvType {
-        if self.layers[0].k.format() == WeightFormat::F32 { KvType::F32 } else { KvType::F16 }
+        if self.layers[0].k.format() == WeightFormat::F32 {
+            KvType::F32
+        } else {
+            KvType::F16
+        }
     }
 
     /// Reads an adapter in PEFT's layout and checks that it fits this model.
@@ -205,12 +230,21 @@ impl Llama {
                 adapters.add(index, projection, input, output)
             };
 
-            let (q, k, v) = three(Linear::forward_many(&[&layer.q, &layer.k, &layer.v], &normed)?);
+            let (q, k, v) = three(Linear::forward_many(
+                &[&layer.q, &layer.k, &layer.v],
+                &normed,
+            )?);
             let q = adapted(Projection::Q, &normed, q)?;
             let k = adapted(Projection::K, &normed, k)?;
             let v = adapted(Projection::V, &normed, v)?;
             let (q, k) = layer.norm_heads(q, k, eps)?;
-            let q = rope_and_cache((&q, &k, &v), &self.rope, &batch.positions, &batch.slots, cache)?;
+            let q = rope_and_cache(
+                (&q, &k, &v),
+                &self.rope,
+                &batch.positions,
+                &batch.slots,
+                cache,
+            )?;
             let mixed = paged_attention(&q, cache, &batch.spans, scale, layer.window)?;
             let o = adapted(Projection::O, &mixed, layer.o.forward(&mixed)?)?;
             (normed, x) = add_rms_norm(&o, &x, &layer.mlp_norm, eps)?;
@@ -220,7 +254,10 @@ impl Llama {
             let up = adapted(Projection::Up, &normed, up)?;
             let inner = swiglu(&gate, &up)?;
             let down = adapted(Projection::Down, &inner, layer.down.forward(&inner)?)?;
-            let next = self.layers.get(index + 1).map_or(&self.norm, |next| &next.attention_norm);
+            let next = self
+                .layers
+                .get(index + 1)
+                .map_or(&self.norm, |next| &next.attention_norm);
             (normed, x) = add_rms_norm(&down, &x, next, eps)?;
         }
         let wanted = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
@@ -240,7 +277,12 @@ impl Layer {
         let [qkv_bias, o_bias, mlp_bias] =
             [config.qkv_bias, config.o_bias, config.mlp_bias].map(Bias::when);
         let matrix = |projection, shape, bias| {
-            load.linear(&names.projection(index, projection), shape, bias, Role::Projection)
+            load.linear(
+                &names.projection(index, projection),
+                shape,
+                bias,
+                Role::Projection,
+            )
         };
         let norm = |norm, len| load.vector(&format!("{}.weight", names.norm(index, norm)), len);
         Ok(Self {
@@ -263,7 +305,9 @@ impl Layer {
 
     /// Normalises each head of q and k by itself, where the model does.
     fn norm_heads(&self, q: Tensor, k: Tensor, eps: f32) -> kernels::Result<(Tensor, Tensor)> {
-        let Some((q_weight, k_weight)) = &self.head_norms else { return Ok((q, k)) };
+        let Some((q_weight, k_weight)) = &self.head_norms else {
+            return Ok((q, k));
+        };
         let per_head = |x: Tensor, weight: &Tensor| -> kernels::Result<Tensor> {
             let (rows, width) = x.dims2()?;
             let head = weight.elem_count();
@@ -280,6 +324,7 @@ fn two(outputs: Vec<Tensor>) -> (Tensor, Tensor) {
 }
 
 fn three(outputs: Vec<Tensor>) -> (Tensor, Tensor, Tensor) {
-    let [a, b, c] = <[Tensor; 3]>::try_from(outputs).expect("one output for each of three matrices");
+    let [a, b, c] =
+        <[Tensor; 3]>::try_from(outputs).expect("one output for each of three matrices");
     (a, b, c)
 }

@@ -65,7 +65,11 @@ impl HubCache {
     /// Where huggingface_hub would look, by these environment variables in this order:
     /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HOME`.
     pub fn from_env(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let set = |name: &str| {
+            variable(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = set("HF_HUB_CACHE")
             .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(set("HF_HOME")?.join("hub")))
@@ -84,7 +88,10 @@ impl HubCache {
     pub fn list(&self) -> Vec<CachedModel> {
         let mut models = Vec::new();
         for name in names_in(&self.root) {
-            let Some(id) = name.strip_prefix("models--").map(|id| id.replacen("--", "/", 1)) else {
+            let Some(id) = name
+                .strip_prefix("models--")
+                .map(|id| id.replacen("--", "/", 1))
+            else {
                 continue;
             };
             let repository = self.root.join(&name);
@@ -109,7 +116,9 @@ impl HubCache {
     }
 
     fn find(&self, id: &HubId<'_>) -> Result<Found, ModelError> {
-        let repository = self.root.join(format!("models--{}", id.name.replace('/', "--")));
+        let repository = self
+            .root
+            .join(format!("models--{}", id.name.replace('/', "--")));
         let revision = id.revision.unwrap_or("main");
         let absent = |place: &Path| ModelError::NotFound {
             argument: id.name.into(),
@@ -127,15 +136,20 @@ impl HubCache {
         if !snapshot.is_dir() {
             return Err(absent(&snapshot));
         }
-        let origin = Origin::HubCache { id: id.name.into(), commit: commit.clone() };
-        if id.quant.is_some() || !snapshot.join("config.json").exists() {
-            if let Some(path) = gguf_in(&snapshot, id.quant)? {
-                return Ok(Found { path, origin });
-            }
+        let origin = Origin::HubCache {
+            id: id.name.into(),
+            commit: commit.clone(),
+        };
+        let want_gguf = id.quant.is_some() || !snapshot.join("config.json").exists();
+        if want_gguf && let Some(path) = gguf_in(&snapshot, id.quant)? {
+            return Ok(Found { path, origin });
         }
         let missing = missing(&repository, &commit);
         if missing.is_empty() {
-            return Ok(Found { path: snapshot, origin });
+            return Ok(Found {
+                path: snapshot,
+                origin,
+            });
         }
         Err(ModelError::Incomplete {
             id: id.name.into(),
@@ -176,12 +190,18 @@ impl<'a> HubId<'a> {
         let parts = [Some(org), Some(repository), quant];
         let revision_parts = revision.iter().flat_map(|revision| revision.split('/'));
         let good = parts.into_iter().flatten().chain(revision_parts).all(plain);
-        good.then_some(Self { name, revision, quant })
+        good.then_some(Self {
+            name,
+            revision,
+            quant,
+        })
     }
 
     fn remedy(&self) -> String {
-        let revision =
-            self.revision.map(|revision| format!(" --revision {revision}")).unwrap_or_default();
+        let revision = self
+            .revision
+            .map(|revision| format!(" --revision {revision}"))
+            .unwrap_or_default();
         format!(
             "on a connected machine: hf download {}{revision}; then copy the cache here, or give the path of a model folder or .gguf file",
             self.name
@@ -209,13 +229,24 @@ pub fn resolve(
             argument: argument.into(),
             looked: vec![
                 format!("the path {argument}"),
-                format!("the aliases ({})", if known.is_empty() { "none".into() } else { known.join(", ") }),
+                format!(
+                    "the aliases ({})",
+                    if known.is_empty() {
+                        "none".into()
+                    } else {
+                        known.join(", ")
+                    }
+                ),
             ],
-            remedy: "give the path of a model folder or .gguf file, or an id of the form org/name".into(),
+            remedy: "give the path of a model folder or .gguf file, or an id of the form org/name"
+                .into(),
         });
     };
     match find(target, cache)? {
-        Some(found) => Ok(Found { origin: Origin::Alias(target.clone()), ..found }),
+        Some(found) => Ok(Found {
+            origin: Origin::Alias(target.clone()),
+            ..found
+        }),
         None => Err(ModelError::NotFound {
             argument: format!("{target} (which {argument} is an alias of)"),
             looked: vec![format!("the path {target}")],
@@ -228,7 +259,10 @@ pub fn resolve(
 fn find(argument: &str, cache: &HubCache) -> Result<Option<Found>, ModelError> {
     let path = Path::new(argument);
     if path.exists() {
-        return Ok(Some(Found { path: usable(path)?, origin: Origin::Path }));
+        return Ok(Some(Found {
+            path: usable(path)?,
+            origin: Origin::Path,
+        }));
     }
     if let Some(id) = HubId::parse(argument) {
         return cache.find(&id).map(Some);
@@ -237,7 +271,8 @@ fn find(argument: &str, cache: &HubCache) -> Result<Option<Found>, ModelError> {
         return Err(ModelError::NotFound {
             argument: argument.into(),
             looked: vec![format!("the path {argument}")],
-            remedy: "it was taken for a path; an id has the form org/name[@revision][:quant]".into(),
+            remedy: "it was taken for a path; an id has the form org/name[@revision][:quant]"
+                .into(),
         });
     }
     Ok(None)
@@ -255,7 +290,9 @@ fn usable(path: &Path) -> Result<PathBuf, ModelError> {
 /// The GGUF file of a folder: the one whose name ends in `quant`, or the only one.
 fn gguf_in(folder: &Path, quant: Option<&str>) -> Result<Option<PathBuf>, ModelError> {
     let first_part = |name: &String| {
-        let stem = name.strip_suffix(".gguf").filter(|_| folder.join(name).exists());
+        let stem = name
+            .strip_suffix(".gguf")
+            .filter(|_| folder.join(name).exists());
         stem.is_some_and(|stem| !stem.contains("-of-") || stem.contains("-00001-of-"))
     };
     let all: Vec<String> = names_in(folder).into_iter().filter(first_part).collect();
@@ -275,19 +312,30 @@ fn gguf_in(folder: &Path, quant: Option<&str>) -> Result<Option<PathBuf>, ModelE
         ([one], _) => Ok(Some(folder.join(one))),
         ([], None) => Ok(None),
         ([], Some(quant)) => {
-            let expected = format!("a .gguf file whose name ends in it (there are: {})", all.join(", "));
+            let expected = format!(
+                "a .gguf file whose name ends in it (there are: {})",
+                all.join(", ")
+            );
             Err(ModelError::missing(folder, quant, expected))
         }
         (_, _) => {
-            let expected = "one .gguf file; choose with :quant, as in org/name:Q4_K_M, or give its path";
-            Err(ModelError::field(folder, "the GGUF files", expected, all.join(", ")))
+            let expected =
+                "one .gguf file; choose with :quant, as in org/name:Q4_K_M, or give its path";
+            Err(ModelError::field(
+                folder,
+                "the GGUF files",
+                expected,
+                all.join(", "),
+            ))
         }
     }
 }
 
 /// Names in a folder, sorted; none if it cannot be read.
 fn names_in(folder: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return vec![] };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return vec![];
+    };
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
@@ -300,7 +348,11 @@ fn refs(repository: &Path) -> BTreeMap<String, String> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![String::new()]);
     while let Some(folder) = folders.pop() {
         for name in names_in(&repository.join("refs").join(&folder)) {
-            let name = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            let name = if folder.is_empty() {
+                name
+            } else {
+                format!("{folder}/{name}")
+            };
             let path = repository.join("refs").join(&name);
             if path.is_dir() {
                 if name.split('/').count() < 8 {
@@ -322,7 +374,9 @@ fn refs(repository: &Path) -> BTreeMap<String, String> {
 fn missing(repository: &Path, commit: &str) -> Vec<String> {
     let snapshot = repository.join("snapshots").join(commit);
     let mut needed = needed_by_listing(&repository.join("trees").join(format!("{commit}.json")));
-    let has_gguf = names_in(&snapshot).iter().any(|name| name.ends_with(".gguf"));
+    let has_gguf = names_in(&snapshot)
+        .iter()
+        .any(|name| name.ends_with(".gguf"));
     if !has_gguf {
         needed.push("config.json".into());
         match read_index(&snapshot.join(INDEX)) {
@@ -340,14 +394,28 @@ fn missing(repository: &Path, commit: &str) -> Vec<String> {
 }
 
 fn needed_by_listing(path: &Path) -> Vec<String> {
-    let listing: Option<Value> =
-        std::fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let files = listing.as_ref().and_then(|listing| listing.get("files")?.as_object());
+    let listing: Option<Value> = std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    let files = listing
+        .as_ref()
+        .and_then(|listing| listing.get("files")?.as_object());
     let is_needed = |name: &&String| {
         let top_level = !name.contains('/');
         let part = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-        let text = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+        let text = [
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        ];
         top_level && (part || text.contains(&name.as_str()))
     };
-    files.into_iter().flat_map(|files| files.keys()).filter(is_needed).cloned().collect()
+    files
+        .into_iter()
+        .flat_map(|files| files.keys())
+        .filter(is_needed)
+        .cloned()
+        .collect()
 }

@@ -12,8 +12,8 @@ mod safetensors;
 pub(crate) use self::safetensors::{INDEX, SafeTensorsFiles, read_index};
 use crate::{GgufFile, ModelError};
 use candle_core::Tensor;
-pub(crate) use names::{Names, Norm, Projection, ROPE_DIVISORS};
 use kernels::{Linear, WeightFormat};
+pub(crate) use names::{Names, Norm, Projection, ROPE_DIVISORS};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
@@ -85,7 +85,12 @@ impl WeightFiles {
                     ModelError::field(file.path(), name, expected, got)
                 })?;
                 let bytes = file.tensor_bytes(info)?;
-                Ok(RawTensor { path: file.path(), format, shape: &info.shape, bytes })
+                Ok(RawTensor {
+                    path: file.path(),
+                    format,
+                    shape: &info.shape,
+                    bytes,
+                })
             }
         }
     }
@@ -118,7 +123,11 @@ pub(crate) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(files: &'a WeightFiles, load_as: LoadAs) -> Self {
-        Self { files, load_as, taken: RefCell::default() }
+        Self {
+            files,
+            load_as,
+            taken: RefCell::default(),
+        }
     }
 
     fn take(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'a>, ModelError> {
@@ -186,12 +195,19 @@ impl<'a> Loader<'a> {
                     self.files.release(output);
                     continue;
                 }
-                let (expected, got) =
-                    ("the embedding's values, as tie_word_embeddings is set", "other values");
+                let (expected, got) = (
+                    "the embedding's values, as tie_word_embeddings is set",
+                    "other values",
+                );
                 return Err(ModelError::field(raw.path, name, expected, got));
             }
             let got = format!("{name} of shape {:?}", raw.shape);
-            return Err(ModelError::field(raw.path, name, "no tensor of this name", got));
+            return Err(ModelError::field(
+                raw.path,
+                name,
+                "no tensor of this name",
+                got,
+            ));
         }
         Ok(())
     }

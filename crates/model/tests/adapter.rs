@@ -1,4 +1,5 @@
 //! LoRA adapters beside PEFT's logits, mixed in a batch, and the ones that are refused.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;
 
@@ -8,8 +9,14 @@ use std::path::Path;
 use testkit::fixtures::{self, Golden};
 
 fn base() -> Llama {
-    let options = LoadOptions { weights: LoadAs::F32, ..Default::default() };
-    ModelFiles::open(&fixtures::folder("llama3_1")).unwrap().load(&options).unwrap()
+    let options = LoadOptions {
+        weights: LoadAs::F32,
+        ..Default::default()
+    };
+    ModelFiles::open(&fixtures::folder("llama3_1"))
+        .unwrap()
+        .load(&options)
+        .unwrap()
 }
 
 #[test]
@@ -49,13 +56,21 @@ fn rows_with_different_adapters_share_a_batch() {
     let parts: Vec<Part<'_>> = choices
         .iter()
         .zip(&blocks)
-        .map(|(adapter, blocks)| Part { tokens: &tokens, places: 0..12, blocks, adapter: *adapter })
+        .map(|(adapter, blocks)| Part {
+            tokens: &tokens,
+            places: 0..12,
+            blocks,
+            adapter: *adapter,
+        })
         .collect();
     let together = flat(&model.forward(&batch(&parts), &pool).unwrap());
     assert!(bits(&together) == bits(&alone.concat()));
 
     model.remove_adapter(ids[0]).unwrap();
-    let error = model.forward(&batch(&parts), &pool).unwrap_err().to_string();
+    let error = model
+        .forward(&batch(&parts), &pool)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("AdapterId(0) is not loaded"), "{error}");
 }
 
@@ -80,7 +95,10 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
             config[field] = value.clone();
             std::fs::write(path, config.to_string()).unwrap();
         });
-        assert!(error.contains(words) && error.contains("adapter_config.json"), "{error}");
+        assert!(
+            error.contains(words) && error.contains("adapter_config.json"),
+            "{error}"
+        );
     };
     set("use_dora", true.into(), "use_dora");
     set("bias", "all".into(), "bias");
@@ -90,11 +108,19 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
     set("modules_to_save", vec!["lm_head"].into(), "modules_to_save");
     set("init_lora_weights", "pissa".into(), "init_lora_weights");
     set("target_parameters", vec!["x"].into(), "target_parameters");
-    set("alora_invocation_tokens", vec![1].into(), "alora_invocation_tokens");
+    set(
+        "alora_invocation_tokens",
+        vec![1].into(),
+        "alora_invocation_tokens",
+    );
     set("something_new", 1.into(), "something_new");
     set("r", 0.into(), "r: expected a rank");
     set("lora_alpha", "much".into(), "lora_alpha");
-    set("rank_pattern", serde_json::json!({"^q": 3}), "rank_pattern.^q");
+    set(
+        "rank_pattern",
+        serde_json::json!({"^q": 3}),
+        "rank_pattern.^q",
+    );
     set("use_rslora", 1.into(), "use_rslora");
 }
 
@@ -110,14 +136,23 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         refusal(|folder| {
             let path = folder.join("adapter_model.safetensors");
             let mut bytes = std::fs::read(&path).unwrap();
-            let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+            let at = bytes
+                .windows(from.len())
+                .position(|w| w == from.as_bytes())
+                .unwrap();
             bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
             std::fs::write(path, bytes).unwrap();
         })
     };
     let down = "base_model.model.model.layers.0.mlp.down_proj.lora_A.weight";
-    check(rewrite(down, &down.replace("down_proj", "dawn_proj")), &["layers.0.mlp.down_proj.lora_A"]);
-    check(rewrite(down, &down.replace("layers.0", "layers.9")), &["layers.0.mlp.down_proj.lora_A"]);
+    check(
+        rewrite(down, &down.replace("down_proj", "dawn_proj")),
+        &["layers.0.mlp.down_proj.lora_A"],
+    );
+    check(
+        rewrite(down, &down.replace("layers.0", "layers.9")),
+        &["layers.0.mlp.down_proj.lora_A"],
+    );
     let missing = refusal(|folder| {
         std::fs::remove_file(folder.join("adapter_model.safetensors")).unwrap();
     });

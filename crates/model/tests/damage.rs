@@ -1,7 +1,11 @@
 //! Weights files that lie, lack or end early: an error that names the place, never a panic.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use candle_core::quantized::GgmlDType;
-use model::{CausalLm, ForwardBatch, GgufFile, KvPool, KvType, LoadOptions, ModelConfig, ModelFiles, SequenceSpan};
+use model::{
+    CausalLm, ForwardBatch, GgufFile, KvPool, KvType, LoadOptions, ModelConfig, ModelFiles,
+    SequenceSpan,
+};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
@@ -64,13 +68,19 @@ fn rewrite(folder: &Path, change: impl Fn(&mut Vec<Tensor>)) {
         .collect();
     change(&mut tensors);
     let views = tensors.iter().map(|t| {
-        (t.name.clone(), TensorView::new(t.dtype, t.shape.clone(), &t.data).unwrap())
+        (
+            t.name.clone(),
+            TensorView::new(t.dtype, t.shape.clone(), &t.data).unwrap(),
+        )
     });
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 fn tensor<'a>(tensors: &'a mut [Tensor], name: &str) -> &'a mut Tensor {
-    tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
+    tensors
+        .iter_mut()
+        .find(|tensor| tensor.name == name)
+        .unwrap()
 }
 
 #[test]
@@ -78,7 +88,10 @@ fn truncated_safetensors() {
     let path = fixtures::folder("llama2").join("model.safetensors");
     let bytes = std::fs::read(&path).unwrap();
     let copy = copy_of("llama2");
-    for length in (0..bytes.len()).step_by(4096).chain([1, 7, 8, 9, bytes.len() - 1]) {
+    for length in (0..bytes.len())
+        .step_by(4096)
+        .chain([1, 7, 8, 9, bytes.len() - 1])
+    {
         std::fs::write(copy.path().join("model.safetensors"), &bytes[..length]).unwrap();
         let error = load_error(copy.path());
         assert!(error.contains("model.safetensors"), "{length}: {error}");
@@ -106,27 +119,61 @@ fn headers_that_lie() {
 #[test]
 fn tensors_missing_unused_or_of_the_wrong_kind() {
     let edit = |change: &dyn Fn(&mut Vec<Tensor>), words: &[&str]| {
-        check(&error_after("llama2", |folder| rewrite(folder, change)), words);
+        check(
+            &error_after("llama2", |folder| rewrite(folder, change)),
+            words,
+        );
     };
     let down = "model.layers.1.mlp.down_proj.weight";
-    edit(&|t| t.retain(|t| t.name != down), &[down, "missing", "model.safetensors"]);
-    edit(&|t| t.retain(|t| t.name != "lm_head.weight"), &["lm_head.weight", "missing"]);
+    edit(
+        &|t| t.retain(|t| t.name != down),
+        &[down, "missing", "model.safetensors"],
+    );
+    edit(
+        &|t| t.retain(|t| t.name != "lm_head.weight"),
+        &["lm_head.weight", "missing"],
+    );
     edit(
         &|t| tensor(t, down).shape.reverse(),
         &[down, "shape [64, 96]", "shape [96, 64]"],
     );
-    edit(&|t| tensor(t, down).dtype = Dtype::I16, &[down, "I16", "BF16"]);
-    edit(&|t| tensor(t, "model.norm.weight").dtype = Dtype::U16, &["model.norm.weight", "U16"]);
+    edit(
+        &|t| tensor(t, down).dtype = Dtype::I16,
+        &[down, "I16", "BF16"],
+    );
+    edit(
+        &|t| tensor(t, "model.norm.weight").dtype = Dtype::U16,
+        &["model.norm.weight", "U16"],
+    );
     let extra = |name: &'static str| {
         move |t: &mut Vec<Tensor>| {
-            t.push(Tensor { name: name.into(), dtype: Dtype::F16, shape: vec![2], data: vec![0; 4] });
+            t.push(Tensor {
+                name: name.into(),
+                dtype: Dtype::F16,
+                shape: vec![2],
+                data: vec![0; 4],
+            });
         }
     };
-    edit(&extra("model.layers.2.mlp.down_proj.weight"), &["layers.2.mlp.down_proj", "no tensor"]);
-    edit(&extra("model.layers.0.self_attn.q_proj.bias"), &["q_proj.bias", "no tensor"]);
+    edit(
+        &extra("model.layers.2.mlp.down_proj.weight"),
+        &["layers.2.mlp.down_proj", "no tensor"],
+    );
+    edit(
+        &extra("model.layers.0.self_attn.q_proj.bias"),
+        &["q_proj.bias", "no tensor"],
+    );
     let copy = copy_of("llama2");
-    rewrite(copy.path(), extra("model.layers.0.self_attn.rotary_emb.inv_freq"));
-    assert!(ModelFiles::open(copy.path()).unwrap().load(&LoadOptions::default()).is_ok());
+    rewrite(
+        copy.path(),
+        extra("model.layers.0.self_attn.rotary_emb.inv_freq"),
+    );
+    assert!(
+        ModelFiles::open(copy.path())
+            .unwrap()
+            .load(&LoadOptions::default())
+            .is_ok()
+    );
 }
 
 #[test]
@@ -147,14 +194,25 @@ fn an_output_matrix_beside_tied_embeddings_must_be_equal_to_them() {
         copy
     };
     let equal = with_head(&|_| ());
-    assert!(ModelFiles::open(equal.path()).unwrap().load(&LoadOptions::default()).is_ok());
+    assert!(
+        ModelFiles::open(equal.path())
+            .unwrap()
+            .load(&LoadOptions::default())
+            .is_ok()
+    );
     let other = with_head(&|head| head.data[5] ^= 1);
-    check(&load_error(other.path()), &["lm_head.weight", "tie_word_embeddings"]);
+    check(
+        &load_error(other.path()),
+        &["lm_head.weight", "tie_word_embeddings"],
+    );
 }
 
 #[test]
 fn shards_and_their_index() {
-    let (first, index) = ("model-00001-of-00002.safetensors", "model.safetensors.index.json");
+    let (first, index) = (
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+    );
     let edit_index = |from: &'static str, to: &'static str| {
         error_after("llama_linear", move |folder| {
             let text = std::fs::read_to_string(folder.join(index)).unwrap();
@@ -162,25 +220,54 @@ fn shards_and_their_index() {
             std::fs::write(folder.join(index), text.replacen(from, to, 1)).unwrap();
         })
     };
-    let missing = error_after("llama_linear", |folder| std::fs::remove_file(folder.join(first)).unwrap());
+    let missing = error_after("llama_linear", |folder| {
+        std::fs::remove_file(folder.join(first)).unwrap()
+    });
     check(&missing, &[index, first, "missing", "tensors in it"]);
-    let no_index = error_after("llama_linear", |folder| std::fs::remove_file(folder.join(index)).unwrap());
+    let no_index = error_after("llama_linear", |folder| {
+        std::fs::remove_file(folder.join(index)).unwrap()
+    });
     check(&no_index, &["weights file", "model.safetensors"]);
-    check(&edit_index("\"model.norm.weight\": \"model-00002", "\"model.norm.weight\": \"model-00001"), &["model.norm.weight", first]);
-    check(&edit_index("model.norm.weight", "model.gone.weight"), &["model.gone.weight"]);
+    check(
+        &edit_index(
+            "\"model.norm.weight\": \"model-00002",
+            "\"model.norm.weight\": \"model-00001",
+        ),
+        &["model.norm.weight", first],
+    );
+    check(
+        &edit_index("model.norm.weight", "model.gone.weight"),
+        &["model.gone.weight"],
+    );
     check(&edit_index("weight_map", "weight_mop"), &["weight_map"]);
-    check(&edit_index("\"model-00001-of-00002.safetensors\"", "\"../model-00001-of-00002.safetensors\""), &["a file name", ".."]);
-    check(&edit_index("\"model-00001-of-00002.safetensors\"", "7"), &["a file name", "7"]);
+    check(
+        &edit_index(
+            "\"model-00001-of-00002.safetensors\"",
+            "\"../model-00001-of-00002.safetensors\"",
+        ),
+        &["a file name", ".."],
+    );
+    check(
+        &edit_index("\"model-00001-of-00002.safetensors\"", "7"),
+        &["a file name", "7"],
+    );
     check(&edit_index("{", "["), &[index, "JSON"]);
     let pickled = error_after("llama2", |folder| {
-        std::fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
+        std::fs::rename(
+            folder.join("model.safetensors"),
+            folder.join("pytorch_model.bin"),
+        )
+        .unwrap();
     });
     check(&pickled, &["pytorch_model.bin", "convert"]);
 }
 
 #[test]
 fn folders_that_are_none() {
-    check(&load_error(Path::new("no/such/folder")), &["no/such/folder"]);
+    check(
+        &load_error(Path::new("no/such/folder")),
+        &["no/such/folder"],
+    );
     let empty = tempfile::tempdir().unwrap();
     check(&load_error(empty.path()), &["config.json"]);
     let wrong = empty.path().join("x.gguf");
@@ -194,7 +281,8 @@ fn nan_weights_load_and_give_nan_logits() {
     let copy = copy_of("llama2");
     rewrite(copy.path(), |tensors| {
         let data = &mut tensor(tensors, "model.layers.0.mlp.up_proj.weight").data;
-        data.chunks_exact_mut(2).for_each(|half| half.copy_from_slice(&0x7e00u16.to_le_bytes()));
+        data.chunks_exact_mut(2)
+            .for_each(|half| half.copy_from_slice(&0x7e00u16.to_le_bytes()));
     });
     let files = ModelFiles::open(copy.path()).unwrap();
     let model = files.load(&LoadOptions::default()).unwrap();
@@ -203,22 +291,35 @@ fn nan_weights_load_and_give_nan_logits() {
         tokens: vec![5],
         positions: vec![0],
         slots: vec![0],
-        spans: vec![SequenceSpan { query: 0..1, context_len: 1, blocks: vec![0] }],
+        spans: vec![SequenceSpan {
+            query: 0..1,
+            context_len: 1,
+            blocks: vec![0],
+        }],
         adapters: vec![],
         logit_rows: vec![0],
     };
-    let logits: Vec<f32> =
-        model.forward(&batch, &pool).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let logits: Vec<f32> = model
+        .forward(&batch, &pool)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
     assert!(logits.iter().all(|logit| logit.is_nan()), "{logits:?}");
 
-    let options = LoadOptions { weights: model::LoadAs::Q8_0, ..Default::default() };
+    let options = LoadOptions {
+        weights: model::LoadAs::Q8_0,
+        ..Default::default()
+    };
     let error = files.load(&options).err().unwrap().to_string();
     check(&error, &["layers.0.mlp.up_proj.weight", "NaN", "finite"]);
 }
 
 fn gguf(dtype: GgmlDType) -> GgufWriter {
     let path = fixtures::folder("llama3_1").join("config.json");
-    let config = ModelConfig::from_hf_json(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
+    let config =
+        ModelConfig::from_hf_json(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
     fixture_twin("llama3_1", &config, dtype).writer
 }
 
@@ -247,30 +348,61 @@ fn gguf_tensors_missing_unused_or_of_the_wrong_kind() {
         change(&mut writer);
         check(&gguf_error(writer.bytes()), words);
     };
-    edit(&|w| _ = w.remove_tensor("blk.1.ffn_up.weight"), &["blk.1.ffn_up.weight", "missing"]);
-    edit(&|w| _ = w.tensor("blk.9.x", &[1], 0, vec![0; 4]), &["blk.9.x", "no tensor"]);
-    edit(&|w| _ = w.u32("llama.block_count", 1), &["blk.1.", "no tensor"]);
-    edit(&|w| _ = w.u32("llama.block_count", 3), &["blk.2.", "missing"]);
-    edit(&|w| _ = w.u32("llama.feed_forward_length", 97), &["ffn_gate", "shape [97, 64]"]);
+    edit(
+        &|w| _ = w.remove_tensor("blk.1.ffn_up.weight"),
+        &["blk.1.ffn_up.weight", "missing"],
+    );
+    edit(
+        &|w| _ = w.tensor("blk.9.x", &[1], 0, vec![0; 4]),
+        &["blk.9.x", "no tensor"],
+    );
+    edit(
+        &|w| _ = w.u32("llama.block_count", 1),
+        &["blk.1.", "no tensor"],
+    );
+    edit(
+        &|w| _ = w.u32("llama.block_count", 3),
+        &["blk.2.", "missing"],
+    );
+    edit(
+        &|w| _ = w.u32("llama.feed_forward_length", 97),
+        &["ffn_gate", "shape [97, 64]"],
+    );
     let replace = |name: &'static str, shape: &'static [usize], id: u32, bytes: usize| {
         move |w: &mut GgufWriter| {
-            w.remove_tensor(name).tensor(name, shape, id, vec![0; bytes]);
+            w.remove_tensor(name)
+                .tensor(name, shape, id, vec![0; bytes]);
         }
     };
-    edit(&replace("blk.0.attn_norm.weight", &[64], 8, 68), &["attn_norm", "Q8_0"]);
-    edit(&replace("rope_freqs.weight", &[9], 0, 36), &["rope_freqs.weight", "shape [8]"]);
-    edit(&replace("blk.0.ffn_up.weight", &[96, 64], 24, 96 * 64), &["blk.0.ffn_up.weight", "24"]);
+    edit(
+        &replace("blk.0.attn_norm.weight", &[64], 8, 68),
+        &["attn_norm", "Q8_0"],
+    );
+    edit(
+        &replace("rope_freqs.weight", &[9], 0, 36),
+        &["rope_freqs.weight", "shape [8]"],
+    );
+    edit(
+        &replace("blk.0.ffn_up.weight", &[96, 64], 24, 96 * 64),
+        &["blk.0.ffn_up.weight", "24"],
+    );
 }
 
 #[test]
 fn a_gguf_at_an_odd_address_loads() {
     // As bytes compiled into a program may lie anywhere.
-    for (shift, dtype) in [0, 1, 2, 3].into_iter().flat_map(|shift| [(shift, GgmlDType::Q8_0), (shift, GgmlDType::Q5_0)]) {
+    for (shift, dtype) in [0, 1, 2, 3]
+        .into_iter()
+        .flat_map(|shift| [(shift, GgmlDType::Q8_0), (shift, GgmlDType::Q5_0)])
+    {
         let bytes = gguf(dtype).bytes();
         let mut shifted = vec![0; shift];
         shifted.extend(&bytes);
         let lying: &'static [u8] = &shifted.leak()[shift..];
-        ModelFiles::from_static(lying).unwrap().load(&LoadOptions::default()).unwrap();
+        ModelFiles::from_static(lying)
+            .unwrap()
+            .load(&LoadOptions::default())
+            .unwrap();
     }
 }
 

@@ -1,5 +1,10 @@
 //! Logits beside those that transformers computed, and beside the oracle's on the dequantised
 //! weights for GGUF files and quantisation at load.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests fail by panicking and say what they measured"
+)]
 
 mod common;
 
@@ -15,8 +20,14 @@ use testkit::oracle::{self, OracleWeights, relative_l2};
 use testkit::random_model::random_weights;
 
 fn load(name: &str, weights: LoadAs) -> Llama {
-    let options = LoadOptions { weights, ..Default::default() };
-    ModelFiles::open(&fixtures::folder(name)).unwrap().load(&options).unwrap()
+    let options = LoadOptions {
+        weights,
+        ..Default::default()
+    };
+    ModelFiles::open(&fixtures::folder(name))
+        .unwrap()
+        .load(&options)
+        .unwrap()
 }
 
 /// Logits (T, V) of one sequence, computed in one go, with exact K and V.
@@ -31,7 +42,11 @@ fn f32_logits_equal_transformers_at_every_position() {
         let model = load(name, LoadAs::F32);
         for length in PROMPT_LENGTHS {
             let found = logits(&model, &golden.tokens(length));
-            let distance = worst(&found, golden.logits("logits", length), model.config().vocab_size);
+            let distance = worst(
+                &found,
+                golden.logits("logits", length),
+                model.config().vocab_size,
+            );
             println!("{name}, {length} tokens: {distance:.2e}");
             assert!(distance < 1e-5, "{name}, {length} tokens: {distance:e}");
         }
@@ -51,10 +66,20 @@ fn bf16_logits_are_as_near_to_transformers_as_its_rounding_allows() {
             let tokens = golden.tokens(length);
             let found = logits_in_chunks(&model, &tokens, &[length], None, KvType::F16);
             let whole = relative_l2(&found, golden.logits("logits_bf16", length));
-            let exact = worst(&found, golden.logits("logits", length), model.config().vocab_size);
+            let exact = worst(
+                &found,
+                golden.logits("logits", length),
+                model.config().vocab_size,
+            );
             println!("{name}, {length} tokens: bf16 {whole:.2e}, f32 {exact:.2e}");
-            assert!(whole < 2e-2, "{name}, {length} tokens: {whole:e} from the bf16 logits");
-            assert!(exact < 1e-2, "{name}, {length} tokens: {exact:e} from the f32 logits");
+            assert!(
+                whole < 2e-2,
+                "{name}, {length} tokens: {whole:e} from the bf16 logits"
+            );
+            assert!(
+                exact < 1e-2,
+                "{name}, {length} tokens: {exact:e} from the f32 logits"
+            );
         }
     }
 }
@@ -68,7 +93,11 @@ fn the_oracle_equals_transformers_too() {
         let weights = OracleWeights::new(fixtures::read_weights(&folder));
         let expected: Vec<f64> =
             oracle::logits(&files.config().unwrap(), &weights, &golden.tokens(300)).concat();
-        let golden: Vec<f32> = golden.logits("logits", 300).iter().map(|v| *v as f32).collect();
+        let golden: Vec<f32> = golden
+            .logits("logits", 300)
+            .iter()
+            .map(|v| *v as f32)
+            .collect();
         let distance = worst(&golden, &expected, files.config().unwrap().vocab_size);
         println!("{name}: {distance:.2e}");
         assert!(distance < 1e-5, "{name}: {distance:e}");
@@ -86,7 +115,9 @@ fn wide_config() -> ModelConfig {
 }
 
 fn tokens(count: usize, vocab: usize) -> Vec<u32> {
-    (0..count).map(|index| ((index * index * 7 + index * 31 + 5) % vocab) as u32).collect()
+    (0..count)
+        .map(|index| ((index * index * 7 + index * 31 + 5) % vocab) as u32)
+        .collect()
 }
 
 fn open_twin(twin: &GgufTwin) -> ModelFiles {
@@ -108,7 +139,10 @@ fn check_distance(name: &str, found: &[f32], expected: &[f64], vocab: usize, bou
     let (whole, at_worst) = (relative_l2(found, expected), worst(found, expected, vocab));
     println!("{name}: {whole:.2e}, at worst {at_worst:.2e}");
     let (most, most_at_worst) = bounds;
-    assert!(whole < most && at_worst < most_at_worst, "{name}: {whole:e}, at worst {at_worst:e}");
+    assert!(
+        whole < most && at_worst < most_at_worst,
+        "{name}: {whole:e}, at worst {at_worst:e}"
+    );
 }
 
 #[test]
@@ -136,7 +170,13 @@ fn gguf_files_of_every_format_equal_the_oracle_on_the_dequantised_weights() {
         let model = files.load(&LoadOptions::default()).unwrap();
         let expected = oracle::logits(&files.config().unwrap(), &twin.weights, &tokens).concat();
         let found = logits(&model, &tokens);
-        check_distance(&format!("{dtype:?}"), &found, &expected, config.vocab_size, bounds);
+        check_distance(
+            &format!("{dtype:?}"),
+            &found,
+            &expected,
+            config.vocab_size,
+            bounds,
+        );
     }
 }
 
@@ -168,7 +208,10 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
         (LoadAs::Q8_0, GgmlDType::Q8_0, BLOCKS_OF_32),
         (LoadAs::Q4K, GgmlDType::Q4K, BLOCKS_OF_256),
     ] {
-        let options = LoadOptions { weights: load_as, ..Default::default() };
+        let options = LoadOptions {
+            weights: load_as,
+            ..Default::default()
+        };
         let model = open_twin(&dense).load(&options).unwrap();
         let mut twin = gguf_twin(&config, &weights, dtype).weights;
         // The vocabulary's two matrices are Q8_0 in either case.
@@ -178,7 +221,13 @@ fn quantising_at_load_equals_the_oracle_on_the_quantised_weights() {
         }
         let expected = oracle::logits(&config_of(&dense), &twin, &tokens).concat();
         let found = logits(&model, &tokens);
-        check_distance(&format!("{load_as:?}"), &found, &expected, config.vocab_size, bounds);
+        check_distance(
+            &format!("{load_as:?}"),
+            &found,
+            &expected,
+            config.vocab_size,
+            bounds,
+        );
     }
 }
 
@@ -193,9 +242,15 @@ fn rows_that_are_no_whole_blocks_are_refused_or_kept_finer() {
     let mut config = wide_config();
     config.intermediate_size = 40;
     let twin = gguf_twin(&config, &random_weights(&config, 1), GgmlDType::F32);
-    let options = LoadOptions { weights: LoadAs::Q8_0, ..Default::default() };
+    let options = LoadOptions {
+        weights: LoadAs::Q8_0,
+        ..Default::default()
+    };
     let error = open_twin(&twin).load(&options).err().unwrap().to_string();
-    assert!(error.contains("ffn_down.weight") && error.contains("multiple of 32"), "{error}");
+    assert!(
+        error.contains("ffn_down.weight") && error.contains("multiple of 32"),
+        "{error}"
+    );
 }
 
 /// Chunks of a prompt give the bits of the whole, in every weight format.
@@ -215,7 +270,10 @@ fn chunked_prefill_equals_whole_prefill_bit_for_bit() {
             let whole = logits_in_chunks(&model, &tokens, &[90], None, kv_type);
             for chunks in [&[1][..], &[7], &[16], &[33, 1, 5], &[64, 26]] {
                 let parts = logits_in_chunks(&model, &tokens, chunks, None, kv_type);
-                assert!(bits(&whole) == bits(&parts), "{name} {weights:?} {kv_type:?} {chunks:?}");
+                assert!(
+                    bits(&whole) == bits(&parts),
+                    "{name} {weights:?} {kv_type:?} {chunks:?}"
+                );
             }
         }
     }
@@ -229,20 +287,32 @@ fn a_sequence_in_a_batch_equals_the_sequence_alone_bit_for_bit() {
         let (a, b, c) = (tokens(40, 61), tokens(21, 59), tokens(3, 53));
         let alone = [&a, &b, &c].map(|tokens| logits(&model, tokens));
         let pool = KvPool::new(model.config(), 8, common::BLOCK, KvType::F32).unwrap();
-        let part = |tokens, places, blocks| Part { tokens, places, blocks, adapter: None };
+        let part = |tokens, places, blocks| Part {
+            tokens,
+            places,
+            blocks,
+            adapter: None,
+        };
         let first = batch(&[part(&b, 0..20, &[6, 1]), part(&a, 0..17, &[2, 7, 0])]);
         let second = batch(&[
             part(&a, 17..40, &[2, 7, 0]),
             part(&c, 0..3, &[4]),
             part(&b, 20..21, &[6, 1]),
         ]);
-        let [first, second] = [first, second].map(|batch| flat(&model.forward(&batch, &pool).unwrap()));
+        let [first, second] =
+            [first, second].map(|batch| flat(&model.forward(&batch, &pool).unwrap()));
         let vocab = model.config().vocab_size;
         let (b_start, a_start) = first.split_at(20 * vocab);
         let (a_end, rest) = second.split_at(23 * vocab);
         let (c_all, b_end) = rest.split_at(3 * vocab);
-        assert!(bits(&[a_start, a_end].concat()) == bits(&alone[0]), "{name}");
-        assert!(bits(&[b_start, b_end].concat()) == bits(&alone[1]), "{name}");
+        assert!(
+            bits(&[a_start, a_end].concat()) == bits(&alone[0]),
+            "{name}"
+        );
+        assert!(
+            bits(&[b_start, b_end].concat()) == bits(&alone[1]),
+            "{name}"
+        );
         assert!(bits(c_all) == bits(&alone[2]), "{name}");
     }
 }
@@ -253,14 +323,21 @@ fn only_the_rows_asked_for_come_back_in_the_order_asked() {
     let tokens = tokens(9, 64);
     let all = logits(&model, &tokens);
     let pool = KvPool::new(model.config(), 1, common::BLOCK, KvType::F32).unwrap();
-    let part = Part { tokens: &tokens, places: 0..9, blocks: &[0], adapter: None };
+    let part = Part {
+        tokens: &tokens,
+        places: 0..9,
+        blocks: &[0],
+        adapter: None,
+    };
     let mut batch = batch(&[part]);
     for rows in [vec![8, 2, 2], vec![0], vec![]] {
         batch.logit_rows = rows.clone();
         let some = model.forward(&batch, &pool).unwrap();
         assert_eq!(some.dims(), [rows.len(), 64]);
-        let expected: Vec<f32> =
-            rows.iter().flat_map(|row| all[*row as usize * 64..][..64].to_vec()).collect();
+        let expected: Vec<f32> = rows
+            .iter()
+            .flat_map(|row| all[*row as usize * 64..][..64].to_vec())
+            .collect();
         assert!(bits(&flat(&some)) == bits(&expected), "{rows:?}");
     }
 }
@@ -270,7 +347,12 @@ fn contradictory_batches_are_refused() {
     let model = load("llama2", LoadAs::F32);
     let pool = KvPool::new(model.config(), 2, common::BLOCK, KvType::F32).unwrap();
     let tokens = tokens(20, 64);
-    let part = Part { tokens: &tokens, places: 0..20, blocks: &[1, 0], adapter: None };
+    let part = Part {
+        tokens: &tokens,
+        places: 0..20,
+        blocks: &[1, 0],
+        adapter: None,
+    };
     let good = batch(&[part]);
     model.forward(&good, &pool).unwrap();
     let check = |change: &dyn Fn(&mut model::ForwardBatch), words: &str| {
@@ -290,7 +372,10 @@ fn contradictory_batches_are_refused() {
     check(&|b| b.spans[0].query = 0..21, "span 0");
     check(&|b| b.spans[0].query = 1..20, "span 0");
     check(&|b| b.spans[0].context_len = 3, "context of 3");
-    check(&|b| b.spans[0].context_len = usize::MAX, "row 0: position 0");
+    check(
+        &|b| b.spans[0].context_len = usize::MAX,
+        "row 0: position 0",
+    );
     check(&|b| b.spans[0].blocks.truncate(1), "row 16: slot");
     check(&|b| b.adapters = vec![None; 3], "3 adapters");
     for (blocks, size) in [(0, 16), (4, 0), (usize::MAX, 2), (1 << 40, 1)] {
@@ -300,13 +385,27 @@ fn contradictory_batches_are_refused() {
 
 #[test]
 fn a_shorter_context_can_be_prepared_for() {
-    let options = LoadOptions { max_positions: Some(8), weights: LoadAs::F32 };
-    let model = ModelFiles::open(&fixtures::folder("llama2")).unwrap().load(&options).unwrap();
+    let options = LoadOptions {
+        max_positions: Some(8),
+        weights: LoadAs::F32,
+    };
+    let model = ModelFiles::open(&fixtures::folder("llama2"))
+        .unwrap()
+        .load(&options)
+        .unwrap();
     assert_eq!(model.max_positions(), 8);
     let tokens = tokens(9, 64);
     logits(&model, &tokens[..8]);
     let pool = KvPool::new(model.config(), 1, common::BLOCK, KvType::F32).unwrap();
-    let part = Part { tokens: &tokens, places: 0..9, blocks: &[0], adapter: None };
-    let error = model.forward(&batch(&[part]), &pool).unwrap_err().to_string();
+    let part = Part {
+        tokens: &tokens,
+        places: 0..9,
+        blocks: &[0],
+        adapter: None,
+    };
+    let error = model
+        .forward(&batch(&[part]), &pool)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("position 8"), "{error}");
 }

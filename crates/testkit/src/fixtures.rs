@@ -24,7 +24,9 @@ pub const PROMPT_LENGTHS: [usize; 4] = [1, 7, 33, 300];
 
 /// The folder of a model.
 pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../model/tests/fixtures")
+        .join(name)
 }
 
 /// A `golden.safetensors`.
@@ -37,12 +39,20 @@ impl Golden {
     /// Reads the one in `folder`.
     pub fn read(folder: &Path) -> Self {
         let tensors = read_tensors(&folder.join("golden.safetensors"));
-        Self { values: tensors.into_iter().map(|(name, tensor)| (name, tensor.values)).collect() }
+        Self {
+            values: tensors
+                .into_iter()
+                .map(|(name, tensor)| (name, tensor.values))
+                .collect(),
+        }
     }
 
     /// The prompt of this length.
     pub fn tokens(&self, length: usize) -> Vec<u32> {
-        self.values[&format!("tokens.{length}")].iter().map(|id| *id as u32).collect()
+        self.values[&format!("tokens.{length}")]
+            .iter()
+            .map(|id| *id as u32)
+            .collect()
     }
 
     /// Logits (length, V) flattened; `kind` is `logits` or `logits_bf16`.
@@ -77,7 +87,11 @@ pub fn read_weights(folder: &Path) -> BTreeMap<String, Values> {
     let mut all = BTreeMap::new();
     for file in files {
         let path = file.expect("a readable folder").path();
-        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
         if name.starts_with("model") && name.ends_with(".safetensors") {
             all.append(&mut read_tensors(&path));
         }
@@ -86,8 +100,12 @@ pub fn read_weights(folder: &Path) -> BTreeMap<String, Values> {
 }
 
 fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f64> {
-    let pairs = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    let quads = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let pairs = bytes
+        .chunks_exact(2)
+        .map(|b| u16::from_le_bytes([b[0], b[1]]));
+    let quads = bytes
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     match dtype {
         Dtype::F16 => pairs.map(|bits| f16::from_bits(bits).to_f64()).collect(),
         Dtype::BF16 => pairs.map(|bits| bf16::from_bits(bits).to_f64()).collect(),

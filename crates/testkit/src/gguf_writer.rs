@@ -76,7 +76,10 @@ impl GgufWriter {
         for (name, shape, dtype, bytes) in &self.tensors {
             file.extend(text(name));
             file.extend((shape.len() as u32).to_le_bytes());
-            shape.iter().rev().for_each(|size| file.extend((*size as u64).to_le_bytes()));
+            shape
+                .iter()
+                .rev()
+                .for_each(|size| file.extend((*size as u64).to_le_bytes()));
             file.extend(dtype.to_le_bytes());
             file.extend(offset.to_le_bytes());
             offset += bytes.len().next_multiple_of(ALIGNMENT) as u64;
@@ -107,8 +110,14 @@ pub fn gguf_twin(
     weights: &BTreeMap<String, Values>,
     dtype: GgmlDType,
 ) -> GgufTwin {
-    let llama = matches!(config.architecture, Architecture::Llama | Architecture::Mistral);
-    let mut twin = GgufTwin { writer: metadata(config), weights: OracleWeights::default() };
+    let llama = matches!(
+        config.architecture,
+        Architecture::Llama | Architecture::Mistral
+    );
+    let mut twin = GgufTwin {
+        writer: metadata(config),
+        weights: OracleWeights::default(),
+    };
     if llama {
         twin.weights.pairs = Pairs::Interleaved;
     }
@@ -124,17 +133,24 @@ pub fn gguf_twin(
             true => reorder(values, heads, config.head_dim),
             false => values.iter().map(|value| *value as f32).collect(),
         };
-        let dtype = if shape.len() == 2 { dtype } else { GgmlDType::F32 };
+        let dtype = if shape.len() == 2 {
+            dtype
+        } else {
+            GgmlDType::F32
+        };
         let packed = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu)
             .and_then(|values| QTensor::quantize(&values, dtype))
             .expect("a matrix of whole blocks");
         let bytes = packed.data().expect("on the CPU").into_owned();
-        twin.writer.tensor(&gguf_name(name), shape, ggml_id(dtype), bytes);
+        twin.writer
+            .tensor(&gguf_name(name), shape, ggml_id(dtype), bytes);
         let restored: Vec<f32> = packed
             .dequantize(&Device::Cpu)
             .and_then(|values| values.flatten_all()?.to_vec1())
             .expect("on the CPU");
-        twin.weights.tensors.insert(name.clone(), restored.into_iter().map(f64::from).collect());
+        twin.weights
+            .tensors
+            .insert(name.clone(), restored.into_iter().map(f64::from).collect());
     }
     if let scaling @ RopeScaling::Llama3 { .. } = &config.rope.scaling {
         let divisor = |pair: usize| {
@@ -142,8 +158,12 @@ pub fn gguf_twin(
             (1.0 / llama3_or_linear(scaling, config.rope.theta.powf(exponent))) as f32
         };
         let divisors: Vec<f32> = (0..config.head_dim / 2).map(divisor).collect();
-        let bytes = divisors.iter().flat_map(|divisor| divisor.to_le_bytes()).collect();
-        twin.writer.tensor("rope_freqs.weight", &[divisors.len()], 0, bytes);
+        let bytes = divisors
+            .iter()
+            .flat_map(|divisor| divisor.to_le_bytes())
+            .collect();
+        twin.writer
+            .tensor("rope_freqs.weight", &[divisors.len()], 0, bytes);
         twin.weights.rope_divisors = Some(divisors.into_iter().map(f64::from).collect());
     }
     twin
@@ -162,7 +182,11 @@ fn reorder(values: &[f64], heads: usize, head_dim: usize) -> Vec<f32> {
         for row in 0..head_dim {
             let (pair, half) = (row / 2, row % 2);
             let from = head * head_dim + half * head_dim / 2 + pair;
-            out.extend(values[from * width..][..width].iter().map(|value| *value as f32));
+            out.extend(
+                values[from * width..][..width]
+                    .iter()
+                    .map(|value| *value as f32),
+            );
         }
     }
     out
@@ -193,7 +217,10 @@ fn metadata(config: &ModelConfig) -> GgufWriter {
     if let Some(window) = config.sliding_windows[0] {
         writer.u32(&format!("{arch}.attention.sliding_window"), window as u32);
     }
-    writer.f32(&format!("{arch}.attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
+    writer.f32(
+        &format!("{arch}.attention.layer_norm_rms_epsilon"),
+        config.rms_norm_eps,
+    );
     writer.f32(&format!("{arch}.rope.freq_base"), config.rope.theta as f32);
     if let RopeScaling::Linear { factor } = config.rope.scaling {
         writer.string(&format!("{arch}.rope.scaling.type"), "linear");
@@ -226,7 +253,9 @@ fn gguf_name(name: &str) -> String {
         ("input_layernorm", "attn_norm"),
         ("post_attention_layernorm", "ffn_norm"),
     ];
-    PARTS.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+    PARTS
+        .iter()
+        .fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
 }
 
 fn ggml_id(dtype: GgmlDType) -> u32 {

@@ -29,31 +29,53 @@ pub enum Pairs {
 impl OracleWeights {
     /// The values of files in the layout of transformers.
     pub fn new(tensors: BTreeMap<String, Values>) -> Self {
-        let values = tensors.into_iter().map(|(name, tensor)| (name, tensor.values));
-        Self { tensors: values.collect(), ..Self::default() }
+        let values = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.values));
+        Self {
+            tensors: values.collect(),
+            ..Self::default()
+        }
     }
 }
 
 /// Next-token logits (V) after each of `tokens`.
 pub fn logits(config: &ModelConfig, weights: &OracleWeights, tokens: &[u32]) -> Vec<Vec<f64>> {
-    let oracle = Oracle { config, weights, angles: inverse_frequencies(config, weights) };
-    let mut rows: Vec<Vec<f64>> = tokens.iter().map(|token| oracle.embedding(*token)).collect();
+    let oracle = Oracle {
+        config,
+        weights,
+        angles: inverse_frequencies(config, weights),
+    };
+    let mut rows: Vec<Vec<f64>> = tokens
+        .iter()
+        .map(|token| oracle.embedding(*token))
+        .collect();
     for layer in 0..config.num_layers {
         oracle.attend(layer, &mut rows);
         for row in &mut rows {
             oracle.mlp(layer, row);
         }
     }
-    let output = if config.tie_word_embeddings { "model.embed_tokens" } else { "lm_head" };
-    rows.iter().map(|row| oracle.linear(output, &oracle.norm("model.norm", row))).collect()
+    let output = if config.tie_word_embeddings {
+        "model.embed_tokens"
+    } else {
+        "lm_head"
+    };
+    rows.iter()
+        .map(|row| oracle.linear(output, &oracle.norm("model.norm", row)))
+        .collect()
 }
 
 /// Relative L2 distance of `found` from `expected`.
 pub fn relative_l2(found: &[f32], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len(), "rows of different length");
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let difference =
-        square(&mut found.iter().zip(expected).map(|(found, expected)| f64::from(*found) - expected));
+    let difference = square(
+        &mut found
+            .iter()
+            .zip(expected)
+            .map(|(found, expected)| f64::from(*found) - expected),
+    );
     (difference / square(&mut expected.iter().copied())).sqrt()
 }
 
@@ -69,13 +91,17 @@ impl Oracle<'_> {
     }
 
     fn embedding(&self, token: u32) -> Vec<f64> {
-        let table = self.tensor("model.embed_tokens.weight").expect("an embedding");
+        let table = self
+            .tensor("model.embed_tokens.weight")
+            .expect("an embedding");
         let width = self.config.hidden_size;
         table[token as usize * width..][..width].to_vec()
     }
 
     fn linear(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let weight = self.tensor(&format!("{name}.weight")).unwrap_or_else(|| panic!("{name}"));
+        let weight = self
+            .tensor(&format!("{name}.weight"))
+            .unwrap_or_else(|| panic!("{name}"));
         let bias = self.tensor(&format!("{name}.bias"));
         weight
             .chunks_exact(x.len())
@@ -88,7 +114,9 @@ impl Oracle<'_> {
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let weight = self.tensor(&format!("{name}.weight")).unwrap_or_else(|| panic!("{name}"));
+        let weight = self
+            .tensor(&format!("{name}.weight"))
+            .unwrap_or_else(|| panic!("{name}"));
         let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
         let scale = 1.0 / (mean + f64::from(self.config.rms_norm_eps)).sqrt();
         x.iter().zip(weight).map(|(x, w)| x * scale * w).collect()
@@ -158,8 +186,11 @@ impl Oracle<'_> {
         let x = self.norm(&format!("{prefix}.post_attention_layernorm"), row);
         let gate = self.linear(&format!("{prefix}.mlp.gate_proj"), &x);
         let up = self.linear(&format!("{prefix}.mlp.up_proj"), &x);
-        let inner: Vec<f64> =
-            gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
+        let inner: Vec<f64> = gate
+            .iter()
+            .zip(up)
+            .map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
+            .collect();
         let added = self.linear(&format!("{prefix}.mlp.down_proj"), &inner);
         row.iter_mut().zip(added).for_each(|(x, added)| *x += added);
     }
@@ -170,7 +201,10 @@ fn inverse_frequencies(config: &ModelConfig, weights: &OracleWeights) -> Vec<f64
     (0..dim / 2)
         .map(|pair| {
             let plain = config.rope.theta.powf(-((2 * pair) as f64) / dim as f64);
-            let divisor = weights.rope_divisors.as_ref().map_or(1.0, |divisors| divisors[pair]);
+            let divisor = weights
+                .rope_divisors
+                .as_ref()
+                .map_or(1.0, |divisors| divisors[pair]);
             plain * llama3_or_linear(&config.rope.scaling, plain) / divisor
         })
         .collect()

@@ -12,13 +12,33 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Value
     let mut add = |name: String, shape: &[usize], centre: f64, spread: f64| {
         let count = shape.iter().product();
         let values = (0..count).map(|_| f64::from((centre + spread * normal(&mut state)) as f32));
-        tensors.insert(name, Values { shape: shape.to_vec(), values: values.collect() });
+        tensors.insert(
+            name,
+            Values {
+                shape: shape.to_vec(),
+                values: values.collect(),
+            },
+        );
     };
-    let (hidden, inner, vocab) = (config.hidden_size, config.intermediate_size, config.vocab_size);
-    add("model.embed_tokens.weight".into(), &[vocab, hidden], 0.0, 0.3);
+    let (hidden, inner, vocab) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.vocab_size,
+    );
+    add(
+        "model.embed_tokens.weight".into(),
+        &[vocab, hidden],
+        0.0,
+        0.3,
+    );
     add("model.norm.weight".into(), &[hidden], 1.0, 0.3);
     if !config.tie_word_embeddings {
-        add("lm_head.weight".into(), &[vocab, hidden], 0.0, 0.8 / (hidden as f64).sqrt());
+        add(
+            "lm_head.weight".into(),
+            &[vocab, hidden],
+            0.0,
+            0.8 / (hidden as f64).sqrt(),
+        );
     }
     for layer in 0..config.num_layers {
         let prefix = format!("model.layers.{layer}");
@@ -33,15 +53,30 @@ pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Value
         }
         for (module, out, input, bias) in [
             ("self_attn.q_proj", config.q_size(), hidden, config.qkv_bias),
-            ("self_attn.k_proj", config.kv_size(), hidden, config.qkv_bias),
-            ("self_attn.v_proj", config.kv_size(), hidden, config.qkv_bias),
+            (
+                "self_attn.k_proj",
+                config.kv_size(),
+                hidden,
+                config.qkv_bias,
+            ),
+            (
+                "self_attn.v_proj",
+                config.kv_size(),
+                hidden,
+                config.qkv_bias,
+            ),
             ("self_attn.o_proj", hidden, config.q_size(), config.o_bias),
             ("mlp.gate_proj", inner, hidden, config.mlp_bias),
             ("mlp.up_proj", inner, hidden, config.mlp_bias),
             ("mlp.down_proj", hidden, inner, config.mlp_bias),
         ] {
             let spread = 0.8 / (input as f64).sqrt();
-            add(format!("{prefix}.{module}.weight"), &[out, input], 0.0, spread);
+            add(
+                format!("{prefix}.{module}.weight"),
+                &[out, input],
+                0.0,
+                spread,
+            );
             if bias {
                 add(format!("{prefix}.{module}.bias"), &[out], 0.0, 0.5);
             }

@@ -69,10 +69,17 @@ impl AdapterConfig {
         let path = folder.join(FILE);
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ModelError::io(&path, "read", source))?;
-        let value: Value = serde_json::from_str(&text)
-            .map_err(|source| ModelError::Json { path: path.clone(), source })?;
+        let value: Value = serde_json::from_str(&text).map_err(|source| ModelError::Json {
+            path: path.clone(),
+            source,
+        })?;
         let Value::Object(map) = value else {
-            return Err(ModelError::field(&path, "the whole file", "an object", value.to_string()));
+            return Err(ModelError::field(
+                &path,
+                "the whole file",
+                "an object",
+                value.to_string(),
+            ));
         };
         Reader { path, map }.read()
     }
@@ -106,11 +113,16 @@ impl AdapterConfig {
 
 /// The module path is `name`, or ends in it after a dot.
 fn ends(module: &str, name: &str) -> bool {
-    module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    module
+        .strip_suffix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn matching<T: Copy>(patterns: &[(String, T)], module: &str) -> Option<T> {
-    patterns.iter().find(|(name, _)| ends(module, name)).map(|(_, value)| *value)
+    patterns
+        .iter()
+        .find(|(name, _)| ends(module, name))
+        .map(|(_, value)| *value)
 }
 
 struct Reader {
@@ -124,7 +136,9 @@ impl Reader {
     }
 
     fn take(&mut self, field: &str) -> Option<Value> {
-        self.map.shift_remove(field).filter(|value| !value.is_null())
+        self.map
+            .shift_remove(field)
+            .filter(|value| !value.is_null())
     }
 
     fn read(mut self) -> Result<AdapterConfig, ModelError> {
@@ -136,9 +150,11 @@ impl Reader {
             return Err(self.wrong("bias", "none: biases of adapters are not supported", &bias));
         }
         if let Some(init) = self.take("init_lora_weights") {
-            let plain = init.is_boolean() || init.as_str().is_some_and(|i| PLAIN_INITS.contains(&i));
+            let plain =
+                init.is_boolean() || init.as_str().is_some_and(|i| PLAIN_INITS.contains(&i));
             if !plain {
-                let expected = "true, false, gaussian, eva or orthogonal: others change the base weights";
+                let expected =
+                    "true, false, gaussian, eva or orthogonal: others change the base weights";
                 return Err(self.wrong("init_lora_weights", expected, &init));
             }
         }
@@ -160,12 +176,16 @@ impl Reader {
     }
 
     fn rank(&mut self) -> Result<usize, ModelError> {
-        let Some(value) = self.take("r") else { return Ok(8) };
+        let Some(value) = self.take("r") else {
+            return Ok(8);
+        };
         as_rank(&value).ok_or_else(|| self.wrong("r", "a rank from 1 to 65536", &value))
     }
 
     fn alpha(&mut self) -> Result<f64, ModelError> {
-        let Some(value) = self.take("lora_alpha") else { return Ok(8.0) };
+        let Some(value) = self.take("lora_alpha") else {
+            return Ok(8.0);
+        };
         as_alpha(&value).ok_or_else(|| self.wrong("lora_alpha", "a finite number", &value))
     }
 
@@ -175,7 +195,9 @@ impl Reader {
         expected: &str,
         read: fn(&Value) -> Option<T>,
     ) -> Result<Vec<(String, T)>, ModelError> {
-        let Some(value) = self.take(field) else { return Ok(vec![]) };
+        let Some(value) = self.take(field) else {
+            return Ok(vec![]);
+        };
         let Value::Object(map) = &value else {
             return Err(self.wrong(field, "an object", &value));
         };
@@ -198,9 +220,15 @@ impl Reader {
         match self.take("target_modules") {
             None | Some(Value::String(_)) => Ok(Targets::Unread),
             Some(Value::Array(names)) => {
-                let names: Vec<String> =
-                    names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-                Ok(if partial { Targets::Some(names) } else { Targets::Every(names) })
+                let names: Vec<String> = names
+                    .iter()
+                    .filter_map(|name| name.as_str().map(str::to_owned))
+                    .collect();
+                Ok(if partial {
+                    Targets::Some(names)
+                } else {
+                    Targets::Every(names)
+                })
             }
             Some(other) => Err(self.wrong("target_modules", "a list of names", &other)),
         }
@@ -215,7 +243,8 @@ impl Reader {
                 _ => false,
             };
             if !off && !HARMLESS.contains(&field.as_str()) {
-                let expected = "absent or off: not supported, and it could change what the adapter computes";
+                let expected =
+                    "absent or off: not supported, and it could change what the adapter computes";
                 return Err(self.wrong(field, expected, value));
             }
         }
@@ -226,11 +255,17 @@ impl Reader {
 /// Letters, digits, `_` and dots. (To PEFT a dot in a pattern matches any character, which
 /// differs only for paths that no model has.)
 fn is_literal(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'.')
 }
 
 fn as_rank(value: &Value) -> Option<usize> {
-    value.as_u64().filter(|rank| (1..=65_536).contains(rank)).map(|rank| rank as usize)
+    value
+        .as_u64()
+        .filter(|rank| (1..=65_536).contains(rank))
+        .map(|rank| rank as usize)
 }
 
 fn as_alpha(value: &Value) -> Option<f64> {

@@ -26,7 +26,11 @@ const READ: [&str; 17] = [
 ];
 
 /// Keys that say nothing about what is computed at inference.
-const HARMLESS: [&str; 3] = ["rope.scaling.finetuned", "tensor_data_layout", "attention.causal"];
+const HARMLESS: [&str; 3] = [
+    "rope.scaling.finetuned",
+    "tensor_data_layout",
+    "attention.causal",
+];
 
 const ARCHITECTURES: &str = "llama, qwen2 or qwen3";
 
@@ -37,7 +41,10 @@ impl ModelConfig {
     /// An architecture other than llama, qwen2 and qwen3; a number missing or out of range;
     /// a key of the architecture that is not known here.
     pub fn from_gguf(file: &GgufFile) -> std::result::Result<Self, ModelError> {
-        let keys = Keys { file, prefix: file.str("general.architecture")? };
+        let keys = Keys {
+            file,
+            prefix: file.str("general.architecture")?,
+        };
         let config = keys.read()?;
         keys.nothing_else()
             .and_then(|()| config.validate())
@@ -61,7 +68,10 @@ impl Keys<'_> {
     }
 
     fn optional_size(&self, name: &str) -> std::result::Result<Option<usize>, ModelError> {
-        Ok(self.file.u32_opt(&self.key(name))?.map(|size| size as usize))
+        Ok(self
+            .file
+            .u32_opt(&self.key(name))?
+            .map(|size| size as usize))
     }
 
     fn optional_float(&self, name: &str) -> std::result::Result<Option<f64>, ModelError> {
@@ -81,8 +91,10 @@ impl Keys<'_> {
                 return Err(self.wrong(refuse("general.architecture", other, ARCHITECTURES)));
             }
         };
-        let (hidden_size, num_heads) =
-            (self.size("embedding_length")?, self.size("attention.head_count")?);
+        let (hidden_size, num_heads) = (
+            self.size("embedding_length")?,
+            self.size("attention.head_count")?,
+        );
         let head_dim = self.head_dim(hidden_size, num_heads)?;
         let num_layers = self.size("block_count")?;
         if num_layers > 1 << 12 {
@@ -98,9 +110,13 @@ impl Keys<'_> {
             intermediate_size: self.size("feed_forward_length")?,
             num_layers,
             num_heads,
-            num_kv_heads: self.optional_size("attention.head_count_kv")?.unwrap_or(num_heads),
+            num_kv_heads: self
+                .optional_size("attention.head_count_kv")?
+                .unwrap_or(num_heads),
             head_dim,
-            rms_norm_eps: self.file.f32(&self.key("attention.layer_norm_rms_epsilon"))?,
+            rms_norm_eps: self
+                .file
+                .f32(&self.key("attention.layer_norm_rms_epsilon"))?,
             max_position_embeddings: self.size("context_length")?,
             rope: self.rope()?,
             sliding_windows: vec![window; num_layers],
@@ -165,7 +181,9 @@ impl Keys<'_> {
     fn eos_token_ids(&self) -> std::result::Result<Vec<u32>, ModelError> {
         let mut ids = Vec::new();
         for name in ["eos", "eot", "eom"] {
-            let id = self.file.u32_opt(&format!("tokenizer.ggml.{name}_token_id"))?;
+            let id = self
+                .file
+                .u32_opt(&format!("tokenizer.ggml.{name}_token_id"))?;
             ids.extend(id.filter(|id| !ids.contains(id)));
         }
         Ok(ids)
@@ -173,7 +191,9 @@ impl Keys<'_> {
 
     fn nothing_else(&self) -> Result<()> {
         for (key, value) in self.file.metadata() {
-            let Some(name) = key.strip_prefix(self.prefix).and_then(|rest| rest.strip_prefix('.'))
+            let Some(name) = key
+                .strip_prefix(self.prefix)
+                .and_then(|rest| rest.strip_prefix('.'))
             else {
                 continue;
             };

@@ -74,8 +74,10 @@ impl ModelConfig {
     /// Not JSON; an architecture other than [`SUPPORTED_ARCHITECTURES`]; a number out of range;
     /// a field that could change the mathematics and that this crate does not know.
     pub fn from_hf_json(path: &Path, text: &str) -> std::result::Result<Self, ModelError> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|source| ModelError::Json { path: path.into(), source })?;
+        let value: Value = serde_json::from_str(text).map_err(|source| ModelError::Json {
+            path: path.into(),
+            source,
+        })?;
         parse(value).map_err(|problem| problem.in_file(path))
     }
 }
@@ -166,37 +168,68 @@ fn read(architecture: Architecture, fields: &mut Fields) -> Result<ModelConfig> 
 /// `rope_theta` and `rope_scaling` (version 4), or both inside `rope_parameters` (version 5).
 fn rope(fields: &mut Fields) -> Result<RopeConfig> {
     let outer_theta = fields.optional_number("rope_theta")?;
-    let (v4, v5) = (fields.object("rope_scaling")?, fields.object("rope_parameters")?);
+    let (v4, v5) = (
+        fields.object("rope_scaling")?,
+        fields.object("rope_parameters")?,
+    );
     let mut inner = match (v4, v5) {
         (Some(_), Some(_)) => {
-            return Err(refuse("rope_scaling", "rope_parameters as well", "only one of the two"));
+            return Err(refuse(
+                "rope_scaling",
+                "rope_parameters as well",
+                "only one of the two",
+            ));
         }
-        (Some(map), None) => Fields { map, prefix: "rope_scaling." },
-        (None, Some(map)) => Fields { map, prefix: "rope_parameters." },
-        (None, None) => Fields { map: Map::new(), prefix: "rope_scaling." },
+        (Some(map), None) => Fields {
+            map,
+            prefix: "rope_scaling.",
+        },
+        (None, Some(map)) => Fields {
+            map,
+            prefix: "rope_parameters.",
+        },
+        (None, None) => Fields {
+            map: Map::new(),
+            prefix: "rope_scaling.",
+        },
     };
     let inner_theta = inner.optional_number("rope_theta")?;
     inner.expect_fixed("partial_rotary_factor", "1")?;
     let kind = match (inner.text("rope_type")?, inner.text("type")?) {
         (Some(new), Some(old)) if new != old => {
-            return Err(refuse(inner.name("type"), old, format!("the rope_type, {new}")));
+            return Err(refuse(
+                inner.name("type"),
+                old,
+                format!("the rope_type, {new}"),
+            ));
         }
         (new, old) => new.or(old).unwrap_or_else(|| "default".into()),
     };
     let scaling = match kind.as_str() {
         "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear { factor: inner.number("factor")? },
+        "linear" => RopeScaling::Linear {
+            factor: inner.number("factor")?,
+        },
         "llama3" => RopeScaling::Llama3 {
             factor: inner.number("factor")?,
             low_freq_factor: inner.number("low_freq_factor")?,
             high_freq_factor: inner.number("high_freq_factor")?,
             original_max_position_embeddings: inner.size("original_max_position_embeddings")?,
         },
-        _ => return Err(refuse(inner.name("rope_type"), kind, "default, linear or llama3")),
+        _ => {
+            return Err(refuse(
+                inner.name("rope_type"),
+                kind,
+                "default, linear or llama3",
+            ));
+        }
     };
     inner.nothing_left()?;
     // transformers lets the inner value win; both are written by nobody unless equal.
-    Ok(RopeConfig { theta: inner_theta.or(outer_theta).unwrap_or(1e4), scaling })
+    Ok(RopeConfig {
+        theta: inner_theta.or(outer_theta).unwrap_or(1e4),
+        scaling,
+    })
 }
 
 /// Which layers see a window only: `layer_types` if present, else each family's own rule.
@@ -218,10 +251,16 @@ fn sliding_windows(
         }
         first_windowed = fields.optional_size("max_window_layers")?.unwrap_or(28);
     } else if architecture == Architecture::Llama && window.is_some() {
-        return Err(refuse("sliding_window", window.unwrap_or(0), "null for LlamaForCausalLM"));
+        return Err(refuse(
+            "sliding_window",
+            window.unwrap_or(0),
+            "null for LlamaForCausalLM",
+        ));
     }
     let Some(layer_types) = layer_types else {
-        return Ok((0..num_layers).map(|layer| window.filter(|_| layer >= first_windowed)).collect());
+        return Ok((0..num_layers)
+            .map(|layer| window.filter(|_| layer >= first_windowed))
+            .collect());
     };
     let expected = "a list of \"full_attention\" and \"sliding_attention\"";
     let Value::Array(kinds) = &layer_types else {
@@ -232,9 +271,11 @@ fn sliding_windows(
         .map(|layer| match (layer.as_str(), window) {
             (Some("full_attention"), _) => Ok(None),
             (Some("sliding_attention"), Some(window)) => Ok(Some(window)),
-            (Some("sliding_attention"), None) => {
-                Err(refuse("layer_types", layer, "full_attention, as no sliding window is in use"))
-            }
+            (Some("sliding_attention"), None) => Err(refuse(
+                "layer_types",
+                layer,
+                "full_attention, as no sliding window is in use",
+            )),
             _ => Err(refuse("layer_types", layer, expected)),
         })
         .collect()
@@ -243,7 +284,10 @@ fn sliding_windows(
 fn dtype(fields: &mut Fields) -> Result<Option<FloatType>> {
     let old = fields.text("torch_dtype")?;
     let name = fields.text("dtype")?.or(old);
-    match name.as_deref().map(|name| name.trim_start_matches("torch.")) {
+    match name
+        .as_deref()
+        .map(|name| name.trim_start_matches("torch."))
+    {
         None => Ok(None),
         Some("float32") => Ok(Some(FloatType::F32)),
         Some("float16") => Ok(Some(FloatType::F16)),
@@ -273,9 +317,13 @@ impl Fields {
     }
 
     fn optional_number(&mut self, field: &str) -> Result<Option<f64>> {
-        let Some(value) = self.present(field) else { return Ok(None) };
+        let Some(value) = self.present(field) else {
+            return Ok(None);
+        };
         let number = value.as_f64().filter(|number| number.is_finite());
-        number.map(Some).ok_or_else(|| refuse(self.name(field), value, "a finite number"))
+        number
+            .map(Some)
+            .ok_or_else(|| refuse(self.name(field), value, "a finite number"))
     }
 
     fn number(&mut self, field: &str) -> Result<f64> {
@@ -284,7 +332,9 @@ impl Fields {
     }
 
     fn optional_size(&mut self, field: &str) -> Result<Option<usize>> {
-        let Some(value) = self.present(field) else { return Ok(None) };
+        let Some(value) = self.present(field) else {
+            return Ok(None);
+        };
         let size = value.as_u64().and_then(|size| u32::try_from(size).ok());
         match size {
             Some(size) => Ok(Some(size as usize)),
@@ -298,7 +348,9 @@ impl Fields {
     }
 
     fn flag(&mut self, field: &str) -> Result<Option<bool>> {
-        let Some(value) = self.present(field) else { return Ok(None) };
+        let Some(value) = self.present(field) else {
+            return Ok(None);
+        };
         value
             .as_bool()
             .map(Some)
@@ -306,7 +358,9 @@ impl Fields {
     }
 
     fn text(&mut self, field: &str) -> Result<Option<String>> {
-        let Some(value) = self.present(field) else { return Ok(None) };
+        let Some(value) = self.present(field) else {
+            return Ok(None);
+        };
         match value {
             Value::String(text) => Ok(Some(text)),
             other => Err(refuse(self.name(field), kind(&other), "a string")),
@@ -314,7 +368,9 @@ impl Fields {
     }
 
     fn object(&mut self, field: &str) -> Result<Option<Map<String, Value>>> {
-        let Some(value) = self.present(field) else { return Ok(None) };
+        let Some(value) = self.present(field) else {
+            return Ok(None);
+        };
         match value {
             Value::Object(map) => Ok(Some(map)),
             other => Err(refuse(self.name(field), kind(&other), "an object")),
@@ -323,7 +379,9 @@ impl Fields {
 
     /// One id, a list of ids, or nothing.
     fn token_ids(&mut self, field: &str) -> Result<Vec<u32>> {
-        let Some(value) = self.present(field) else { return Ok(vec![]) };
+        let Some(value) = self.present(field) else {
+            return Ok(vec![]);
+        };
         let ids = match &value {
             Value::Array(ids) => ids.iter().collect(),
             one => vec![one],
@@ -335,13 +393,19 @@ impl Fields {
     }
 
     fn expect_fixed(&mut self, field: &str, only: &str) -> Result<()> {
-        let Some(value) = self.present(field) else { return Ok(()) };
+        let Some(value) = self.present(field) else {
+            return Ok(());
+        };
         let expected: Value = serde_json::from_str(only).expect("the table holds JSON");
         let equal = match (value.as_f64(), expected.as_f64()) {
             (Some(value), Some(expected)) => value == expected,
             _ => value == expected,
         };
-        if equal { Ok(()) } else { Err(refuse(self.name(field), value, format!("{only} or absent"))) }
+        if equal {
+            Ok(())
+        } else {
+            Err(refuse(self.name(field), value, format!("{only} or absent")))
+        }
     }
 
     /// Refuses what nobody asked for, unless it is known to be harmless or is switched off:
@@ -356,7 +420,8 @@ impl Fields {
                 _ => false,
             };
             if !off && !HARMLESS.contains(&field.as_str()) {
-                let expected = "absent: this field is not known here and could change what the model computes";
+                let expected =
+                    "absent: this field is not known here and could change what the model computes";
                 return Err(refuse(self.name(field), clip(value.to_string()), expected));
             }
         }

@@ -7,7 +7,10 @@ use kernels::{Linear, WeightFormat};
 
 /// True for the formats whose values are plain floats.
 pub(super) fn is_dense(format: WeightFormat) -> bool {
-    matches!(format, WeightFormat::F32 | WeightFormat::F16 | WeightFormat::BF16)
+    matches!(
+        format,
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::BF16
+    )
 }
 
 /// Little-endian floats widened to f32, exactly; `None` for blocks.
@@ -62,7 +65,12 @@ pub(super) fn linear(
     });
     if let Some(value) = not_finite {
         let expected = "finite numbers, to be quantised";
-        return Err(ModelError::field(raw.path, name, expected, value.to_string()));
+        return Err(ModelError::field(
+            raw.path,
+            name,
+            expected,
+            value.to_string(),
+        ));
     }
     linear.map_err(failed)
 }
@@ -86,7 +94,12 @@ fn target(
     };
     if !row.is_multiple_of(format.block_size()) {
         let expected = "rows that are a multiple of 32 long, to be quantised";
-        return Err(ModelError::field(raw.path, name, expected, format!("shape {:?}", raw.shape)));
+        return Err(ModelError::field(
+            raw.path,
+            name,
+            expected,
+            format!("shape {:?}", raw.shape),
+        ));
     }
     Ok(format)
 }

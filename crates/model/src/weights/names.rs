@@ -17,8 +17,15 @@ pub(crate) enum Projection {
 }
 
 impl Projection {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
 
     /// Module path inside a layer of the transformers model.
     pub(crate) fn module(self) -> &'static str {

@@ -1,8 +1,8 @@
 //! Safetensors files: one, or several named by `model.safetensors.index.json`.
 
 use super::RawTensor;
-use crate::file_bytes::FileBytes;
 use crate::ModelError;
+use crate::file_bytes::FileBytes;
 use indexmap::IndexMap;
 use kernels::WeightFormat;
 use safetensors::{Dtype, SafeTensors};
@@ -43,11 +43,17 @@ impl SafeTensorsFiles {
         if index.exists() {
             return Self::open_index(folder, &index);
         }
-        let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"]
-            .into_iter()
-            .find(|name| folder.join(name).exists());
+        let other = [
+            "pytorch_model.bin",
+            "pytorch_model.bin.index.json",
+            "consolidated.00.pth",
+        ]
+        .into_iter()
+        .find(|name| folder.join(name).exists());
         let expected = match other {
-            Some(name) => format!("{SINGLE} or {INDEX} ({name} is pickled and not read: convert it)"),
+            Some(name) => {
+                format!("{SINGLE} or {INDEX} ({name} is pickled and not read: convert it)")
+            }
             None => format!("{SINGLE} or {INDEX}"),
         };
         Err(ModelError::missing(folder, "the weights file", expected))
@@ -58,14 +64,22 @@ impl SafeTensorsFiles {
     /// # Errors
     /// Missing, truncated or damaged.
     pub(crate) fn open_file(path: &Path) -> Result<Self, ModelError> {
-        let mut files = Self { path: path.into(), files: Vec::new(), entries: IndexMap::new() };
+        let mut files = Self {
+            path: path.into(),
+            files: Vec::new(),
+            entries: IndexMap::new(),
+        };
         files.add(path)?;
         Ok(files)
     }
 
     fn open_index(folder: &Path, index: &Path) -> Result<Self, ModelError> {
         let weight_map = read_index(index)?;
-        let mut files = Self { path: index.into(), files: Vec::new(), entries: IndexMap::new() };
+        let mut files = Self {
+            path: index.into(),
+            files: Vec::new(),
+            entries: IndexMap::new(),
+        };
         let mut shards: Vec<&String> = weight_map.values().collect();
         shards.sort();
         shards.dedup();
@@ -74,21 +88,39 @@ impl SafeTensorsFiles {
             if !path.exists() {
                 let held = weight_map.values().filter(|name| *name == shard).count();
                 let expected = format!("{held} tensors in it");
-                return Err(ModelError::missing(index, format!("the file {shard}"), expected));
+                return Err(ModelError::missing(
+                    index,
+                    format!("the file {shard}"),
+                    expected,
+                ));
             }
             files.add(&path)?;
         }
         for (name, shard) in &weight_map {
-            let found = files.entries.get(name).map(|entry| &files.files[entry.file].0);
+            let found = files
+                .entries
+                .get(name)
+                .map(|entry| &files.files[entry.file].0);
             if found != Some(&folder.join(shard)) {
-                return Err(ModelError::missing(&folder.join(shard), name, "as the index says"));
+                return Err(ModelError::missing(
+                    &folder.join(shard),
+                    name,
+                    "as the index says",
+                ));
             }
         }
-        if let Some((name, entry)) =
-            files.entries.iter().find(|(name, _)| !weight_map.contains_key(*name))
+        if let Some((name, entry)) = files
+            .entries
+            .iter()
+            .find(|(name, _)| !weight_map.contains_key(*name))
         {
             let path = &files.files[entry.file].0;
-            return Err(ModelError::field(path, name, "only tensors that the index lists", "it"));
+            return Err(ModelError::field(
+                path,
+                name,
+                "only tensors that the index lists",
+                "it",
+            ));
         }
         Ok(files)
     }
@@ -101,18 +133,33 @@ impl SafeTensorsFiles {
                 path,
                 "the header",
                 "lengths, names, shapes and offsets that fit the file",
-                format!("{error} (the file has {} bytes; truncated or damaged?)", slice.len()),
+                format!(
+                    "{error} (the file has {} bytes; truncated or damaged?)",
+                    slice.len()
+                ),
             )
         })?;
         let data = header + size_of::<u64>();
         let file = self.files.len();
         for name in metadata.offset_keys() {
-            let info = metadata.info(&name).expect("the name came from this header");
+            let info = metadata
+                .info(&name)
+                .expect("the name came from this header");
             let (start, end) = info.data_offsets;
             let range = data + start..data + end;
-            let entry = Entry { file, dtype: info.dtype, shape: info.shape.clone(), range };
+            let entry = Entry {
+                file,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                range,
+            };
             if self.entries.contains_key(&name) {
-                return Err(ModelError::field(path, name, "each tensor once", "a second one"));
+                return Err(ModelError::field(
+                    path,
+                    name,
+                    "each tensor once",
+                    "a second one",
+                ));
             }
             self.entries.insert(name, entry);
         }
@@ -140,7 +187,12 @@ impl SafeTensorsFiles {
             }
         };
         let bytes = &bytes.as_slice()[entry.range.clone()];
-        Ok(RawTensor { path, format, shape: &entry.shape, bytes })
+        Ok(RawTensor {
+            path,
+            format,
+            shape: &entry.shape,
+            bytes,
+        })
     }
 
     pub(crate) fn release(&self, name: &str) {
@@ -157,8 +209,11 @@ impl SafeTensorsFiles {
 pub(crate) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| ModelError::io(path, "read", source))?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|source| ModelError::Json { path: path.into(), source })?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|source| ModelError::Json {
+            path: path.into(),
+            source,
+        })?;
     let map = value
         .get("weight_map")
         .and_then(|map| map.as_object())
@@ -166,10 +221,18 @@ pub(crate) fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelE
     map.iter()
         .map(|(name, file)| {
             let file = file.as_str().filter(|file| {
-                Path::new(file).file_name().is_some_and(|last| last == *file)
+                Path::new(file)
+                    .file_name()
+                    .is_some_and(|last| last == *file)
             });
-            let wrong =
-                || ModelError::field(path, format!("weight_map.{name}"), "a file name", map[name].to_string());
+            let wrong = || {
+                ModelError::field(
+                    path,
+                    format!("weight_map.{name}"),
+                    "a file name",
+                    map[name].to_string(),
+                )
+            };
             Ok((name.clone(), file.ok_or_else(wrong)?.to_owned()))
         })
         .collect()

@@ -23,7 +23,9 @@ pub(crate) fn batch(parts: &[Part<'_>]) -> ForwardBatch {
             batch.tokens.push(part.tokens[place]);
             batch.positions.push(place as u32);
             let block = part.blocks[place / BLOCK];
-            batch.slots.push(block * BLOCK as u32 + (place % BLOCK) as u32);
+            batch
+                .slots
+                .push(block * BLOCK as u32 + (place % BLOCK) as u32);
             batch.adapters.push(part.adapter);
         }
         batch.spans.push(SequenceSpan {
@@ -52,7 +54,12 @@ pub(crate) fn logits_in_chunks(
     for chunk in chunks.iter().cycle() {
         let places = done..(done + chunk).min(tokens.len());
         done = places.end;
-        let batch = batch(&[Part { tokens, places, blocks: &blocks, adapter }]);
+        let batch = batch(&[Part {
+            tokens,
+            places,
+            blocks: &blocks,
+            adapter,
+        }]);
         all.extend(flat(&model.forward(&batch, &pool).unwrap()));
         if done == tokens.len() {
             return all;
@@ -70,7 +77,10 @@ pub(crate) fn worst(found: &[f32], expected: &[f64], vocab: usize) -> f64 {
     assert_eq!(found.len(), expected.len());
     let rows = found.chunks_exact(vocab).zip(expected.chunks_exact(vocab));
     rows.map(|(found, expected)| testkit::oracle::relative_l2(found, expected))
-        .fold(0.0, |worst, distance| if distance <= worst { worst } else { distance })
+        .fold(
+            0.0,
+            |worst, distance| if distance <= worst { worst } else { distance },
+        )
 }
 
 /// Bits, for exact comparison that also sees the sign of zero.

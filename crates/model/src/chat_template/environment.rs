@@ -5,9 +5,10 @@
 
 use super::{json, python};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Steps a template may take; a long conversation takes some thousands.
 const FUEL: u64 = 20_000_000;
@@ -202,6 +203,16 @@ pub(super) fn new() -> Environment<'static> {
                 .with_source(Raised(python::text(message))))
         },
     );
+    // As in Python: None cannot be iterated over, text is a sequence.
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && value.try_iter().is_ok()
+    });
+    environment.add_test("sequence", |value: &Value| {
+        matches!(
+            value.kind(),
+            ValueKind::Seq | ValueKind::Map | ValueKind::String
+        )
+    });
     environment
 }
 
@@ -226,11 +237,18 @@ pub(super) fn render(
     let template = environment
         .get_template(name)
         .map_err(|error| failure(&error))?;
-    let mut output = Limited(Vec::new());
-    template
-        .render_captured_to(variables, &mut output)
-        .map_err(|error| failure(&error))?;
-    String::from_utf8(output.0).map_err(|error| Failure::Broken(error.to_string()))
+    // minijinja 3.0 panics where a template reverses an empty list by slicing (`[][::-1]`).
+    let rendered = catch_unwind(AssertUnwindSafe(|| {
+        let mut output = Limited(Vec::new());
+        template
+            .render_captured_to(variables, &mut output)
+            .map(|_| output.0)
+    }));
+    let bytes = match rendered {
+        Ok(rendered) => rendered.map_err(|error| failure(&error))?,
+        Err(_) => return Err(Failure::Broken("the template engine panicked".into())),
+    };
+    String::from_utf8(bytes).map_err(|error| Failure::Broken(error.to_string()))
 }
 
 fn failure(error: &Error) -> Failure {
@@ -305,6 +323,10 @@ fn without_generation_tags(source: &str) -> String {
 }
 
 /// `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja passes arguments by value"
+)]
 fn to_json(
     state: &State,
     value: &Value,

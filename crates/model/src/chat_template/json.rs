@@ -193,9 +193,7 @@ fn write_text(out: &mut String, text: &str, style: &Style) {
             '\u{c}' => out.push_str("\\f"),
             '\0'..='\u{1f}' => push_escape(out, character),
             '\u{7f}'.. => match style.escape_all_but {
-                Some(mark) if mark != Some(character) && character != '\u{7f}' => {
-                    push_escape(out, character)
-                }
+                Some(mark) if mark != Some(character) => push_escape(out, character),
                 _ => out.push(character),
             },
             other => out.push(other),

@@ -1,7 +1,7 @@
 //! Python's ways with texts, as far as templates see them: how values print, what counts as
 //! whitespace, methods of `str`, `list` and `dict`.
 
-use minijinja::value::{Kwargs, Rest, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
@@ -107,6 +107,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// The filter `trim`.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "minijinja passes arguments by value"
+)]
 pub(super) fn trim(value: &Value, characters: Option<String>) -> String {
     strip(&text(value), characters.as_deref(), Ends::Both).to_owned()
 }
@@ -198,7 +202,7 @@ fn text_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Val
                 None if first => [text, "", ""],
                 None => ["", "", text],
             };
-            parts.into_iter().collect()
+            Value::from(Tuple::from(parts.map(Value::from).to_vec()))
         }
         "isspace" => Value::from(!text.is_empty() && text.chars().all(is_space)),
         "casefold" => Value::from(text.to_lowercase()),

@@ -176,7 +176,13 @@ fn token_bytes(library: &tokenizers::Tokenizer, spelling: Spelling) -> TokenByte
         bytes.set(id, decoded.as_deref().unwrap_or(token.as_bytes()));
     }
     for (id, token) in added {
-        bytes.set(id, token.content.as_bytes());
+        // A token that is looked for in normalised text is decoded from its normalised form.
+        match library.id_to_token(id) {
+            Some(form) if spelling == Spelling::SentencePiece && form != token.content => {
+                bytes.set(id, form.replace(SPACE, " ").as_bytes());
+            }
+            _ => bytes.set(id, token.content.as_bytes()),
+        }
     }
     bytes
 }
@@ -213,4 +219,124 @@ fn processor_prefix(
         .copied()
         .take_while(|id| !own.contains(id))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Show, Special};
+    use serde_json::json;
+
+    /// A SentencePiece-like tokenizer of a few pieces, changed by `change`.
+    fn write(folder: &Path, change: impl FnOnce(&mut Value)) {
+        let special = |id: u32, content: &str| {
+            json!({"id": id, "content": content, "special": true, "normalized": false,
+                   "single_word": false, "lstrip": false, "rstrip": false})
+        };
+        let mut tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [special(0, "<s>"), special(1, "</s>")],
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+            "pre_tokenizer": null,
+            "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}},
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                {"type": "ByteFallback"}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+            "model": {"type": "BPE", "byte_fallback": true, "unk_token": null, "merges": ["▁ a", "▁a b"],
+                "vocab": {"<s>": 0, "</s>": 1, "▁": 2, "a": 3, "b": 4, "▁a": 5, "▁ab": 6,
+                          "<0xC3>": 7, "<0xA9>": 8}},
+        });
+        change(&mut tokenizer);
+        std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    }
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Tokenizer, ModelError> {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), change);
+        Tokenizer::from_folder(folder.path())
+    }
+
+    #[test]
+    fn pieces_bytes_and_the_leading_space() {
+        let tokenizer = read(|_| {}).unwrap();
+        let tokens = tokenizer.encode_prompt_text("ab aé").unwrap();
+        assert_eq!(tokens, [0, 6, 5, 7, 8]);
+        assert_eq!(tokenizer.decode(&tokens, Show::TextOnly), "ab aé");
+        assert_eq!(tokenizer.encode("</s>a", Special::Parse).unwrap(), [1, 5]);
+        assert!(
+            !tokenizer
+                .encode("</s>a", Special::AsText)
+                .unwrap()
+                .contains(&1)
+        );
+        assert_eq!((tokenizer.bos_id(), tokenizer.vocab_size()), (Some(0), 9));
+        assert_eq!(tokenizer.token_bytes(7), Some(&[0xC3][..]));
+    }
+
+    #[test]
+    fn the_configuration_names_tokens_and_decides_about_bos() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), |_| {});
+        let config =
+            json!({"bos_token": {"content": "<s>"}, "eos_token": null, "add_bos_token": false});
+        std::fs::write(
+            folder.path().join("tokenizer_config.json"),
+            config.to_string(),
+        )
+        .unwrap();
+        let map = json!({"bos_token": "b", "eos_token": "</s>"});
+        std::fs::write(
+            folder.path().join("special_tokens_map.json"),
+            map.to_string(),
+        )
+        .unwrap();
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        assert_eq!(tokenizer.encode_prompt_text("ab").unwrap(), [6]);
+        assert_eq!(
+            (tokenizer.bos_id(), tokenizer.eos_ids()),
+            (Some(0), &[1][..])
+        );
+        assert_eq!(tokenizer.named_tokens()["eos_token"], "</s>");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let check = |change: fn(&mut Value), words: &str| {
+            let text = read(change).unwrap_err().to_string();
+            assert!(
+                text.contains("tokenizer.json: ") && text.contains(words),
+                "{text}"
+            );
+        };
+        check(
+            |json| json["model"]["merges"] = json!(["▁ab ▁ab"]),
+            "model.merges[0]: expected",
+        );
+        check(
+            |json| json["model"]["merges"] = json!([["a"]]),
+            "model.merges[0]: expected",
+        );
+        check(
+            |json| json["decoder"] = json!({"type": "WordPiece"}),
+            "decoder: expected",
+        );
+        check(
+            |json| json["model"] = json!({"type": "Nonsense"}),
+            "tokenizer: ",
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Tokenizer::from_folder(folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("cannot read") && missing.contains("tokenizer.json"),
+            "{missing}"
+        );
+    }
 }

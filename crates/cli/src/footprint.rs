@@ -68,7 +68,7 @@ mod tests {
     use model::ModelFiles;
 
     fn tiny() -> ModelConfig {
-        ModelFiles::from_static(crate::session::EMBEDDED_GGUF).unwrap().config().clone()
+        ModelFiles::from_static(crate::session::EMBEDDED_GGUF).unwrap().config().unwrap()
     }
 
     #[test]

@@ -54,11 +54,6 @@ pub(crate) fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Does somebody watch the results appear?
-pub(crate) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
 /// Says how far a long command has come: every second where somebody watches, else every
 /// ten. Ends when dropped.
 pub(crate) struct Progress {

@@ -11,7 +11,7 @@ use crate::text_parts::{self, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
-use model::{CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelFiles, Origin};
+use model::{CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles, Origin};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -35,14 +35,7 @@ pub(crate) struct Located {
     /// How the name was understood.
     pub(crate) found_as: String,
     pub(crate) files: ModelFiles,
-    place: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    Embedded,
-    Folder(PathBuf),
-    Gguf(PathBuf),
+    pub(crate) model: ModelConfig,
 }
 
 /// Finds a model: the embedded one, a path, an id in the cache, an alias.
@@ -56,7 +49,8 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
     };
     if argument == EMBEDDED {
         let files = ModelFiles::from_static(EMBEDDED_GGUF)?;
-        return Ok(Located { name: EMBEDDED.into(), found_as: EMBEDDED.into(), files, place: Place::Embedded });
+        let model = files.config()?;
+        return Ok(Located { name: EMBEDDED.into(), found_as: EMBEDDED.into(), files, model });
     }
     let found = model::resolve(argument, &hub_cache(), config.aliases())?;
     let found_as = match found.origin {
@@ -65,8 +59,8 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
         Origin::Alias(target) => format!("alias of {target}"),
     };
     let files = ModelFiles::open(&found.path)?;
-    let place = if found.path.is_dir() { Place::Folder(found.path) } else { Place::Gguf(found.path) };
-    Ok(Located { name: argument.to_owned(), found_as, files, place })
+    let model = files.config()?;
+    Ok(Located { name: argument.to_owned(), found_as, files, model })
 }
 
 impl Located {
@@ -79,33 +73,22 @@ impl Located {
             let metadata = std::fs::metadata(path);
             metadata.map(|metadata| metadata.len()).with_context(|| format!("cannot read {}", path.display()))
         };
-        match &self.place {
-            Place::Embedded => Ok(EMBEDDED_GGUF.len() as u64),
-            Place::Gguf(path) => GgufFile::open(path)?.paths().map(size).sum(),
-            Place::Folder(folder) => {
-                let cannot = || format!("cannot read {}", folder.display());
-                let mut bytes = 0;
-                for entry in std::fs::read_dir(folder).with_context(cannot)? {
-                    let path = entry.with_context(cannot)?.path();
-                    if path.extension().is_some_and(|extension| extension == "safetensors") {
-                        bytes += size(&path)?;
-                    }
-                }
-                Ok(bytes)
+        if self.name == EMBEDDED {
+            return Ok(EMBEDDED_GGUF.len() as u64);
+        }
+        let path = self.files.path();
+        if !path.is_dir() {
+            return GgufFile::open(path)?.paths().map(size).sum();
+        }
+        let cannot = || format!("cannot read {}", path.display());
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(path).with_context(cannot)? {
+            let file = entry.with_context(cannot)?.path();
+            if file.extension().is_some_and(|extension| extension == "safetensors") {
+                bytes += size(&file)?;
             }
         }
-    }
-
-    /// Tokenizer, template and what the model recommends.
-    ///
-    /// # Errors
-    /// A file that is damaged or, for the tokenizer, missing.
-    pub(crate) fn parts(&self) -> Result<TextParts> {
-        match &self.place {
-            Place::Embedded => TextParts::of_gguf(&GgufFile::from_static(EMBEDDED_GGUF)?, &self.files),
-            Place::Gguf(path) => TextParts::of_gguf(&GgufFile::open(path)?, &self.files),
-            Place::Folder(folder) => TextParts::of_folder(folder, &self.files),
-        }
+        Ok(bytes)
     }
 }
 
@@ -125,11 +108,11 @@ pub(crate) struct Opened {
 /// As [`locate`]; a template, tokenizer or context that cannot be used.
 pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
     let located = locate(config.text("model").unwrap_or(EMBEDDED), config)?;
-    let parts = located.parts()?;
+    let parts = TextParts::of(&located)?;
     for setting in &parts.recommended_settings() {
         config.insert(setting.clone())?;
     }
-    let most = located.files.config().max_position_embeddings;
+    let most = located.model.max_position_embeddings;
     let context_tokens = config.integer("engine.context").unwrap_or(most);
     if context_tokens > most {
         return Err(Failure::usage(format!("--context {context_tokens}: the model was made for {most} tokens")));
@@ -203,7 +186,7 @@ impl Opened {
             Some("q4_k") => LoadAs::Q4K,
             _ => LoadAs::Stored,
         };
-        let weights = footprint::weights(self.located.files.config(), self.located.size_in_bytes()?, load_as);
+        let weights = footprint::weights(&self.located.model, self.located.size_in_bytes()?, load_as);
         if let Some(available) = machine::memory().available.filter(|free| *free < weights.total_bytes) {
             return Err(Failure::memory(format!(
                 "the weights need {} but only {} of memory are free; try --quant q4_k or a smaller model",
@@ -250,7 +233,7 @@ impl Opened {
     }
 
     fn kv_tokens(&self, config: &Config, kv_type: KvType, least: Option<usize>) -> Result<usize> {
-        let model = self.located.files.config();
+        let model = &self.located.model;
         let free = machine::memory().available;
         let asked = config.integer("engine.kv_tokens").or(least);
         if let Some(tokens) = asked {

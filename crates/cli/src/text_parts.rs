@@ -4,10 +4,11 @@
 use crate::args::ModelArgs;
 use crate::config::{Origin, Setting};
 use crate::error::Failure;
+use crate::session::Located;
 use anyhow::Result;
 use data::{Prompt, TokenId};
 use engine::Text;
-use model::{ChatTemplate, Date, GenerationConfig, GgufFile, ModelError, ModelFiles, Tokenizer};
+use model::{ChatTemplate, Date, GenerationConfig, ModelError, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -22,37 +23,19 @@ pub(crate) struct TextParts {
 }
 
 impl TextParts {
-    /// From a GGUF file.
+    /// Reads the text side of a model.
     ///
     /// # Errors
-    /// A vocabulary or template that cannot be used.
-    pub(crate) fn of_gguf(file: &GgufFile, files: &ModelFiles) -> Result<Self> {
-        let tokenizer = Tokenizer::from_gguf(file)?;
-        let template = optional(ChatTemplate::from_gguf(file, &tokenizer))?;
-        Ok(Self::new(tokenizer, template, GenerationConfig::default(), files))
-    }
-
-    /// From a model folder.
-    ///
-    /// # Errors
-    /// As [`TextParts::of_gguf`], or a file that is missing.
-    pub(crate) fn of_folder(folder: &Path, files: &ModelFiles) -> Result<Self> {
-        let tokenizer = Tokenizer::from_folder(folder)?;
-        let template = optional(ChatTemplate::from_folder(folder, &tokenizer))?;
-        Ok(Self::new(tokenizer, template, GenerationConfig::from_folder(folder)?, files))
-    }
-
-    fn new(
-        tokenizer: Tokenizer,
-        template: Option<ChatTemplate>,
-        recommended: GenerationConfig,
-        files: &ModelFiles,
-    ) -> Self {
+    /// A file that is damaged or, for the tokenizer, missing.
+    pub(crate) fn of(located: &Located) -> Result<Self> {
+        let tokenizer = located.files.tokenizer()?;
+        let template = optional(located.files.chat_template(&tokenizer))?;
+        let recommended = located.files.generation_config()?;
         // All of these end an answer; the files of one model often name only some of them.
         let mut eos_ids = recommended.eos_token_ids.clone();
+        eos_ids.extend(&located.model.eos_token_ids);
         eos_ids.extend(tokenizer.eos_ids());
-        eos_ids.extend(&files.config().eos_token_ids);
-        Self { eos_ids: distinct(eos_ids), tokenizer, template, recommended }
+        Ok(Self { eos_ids: distinct(eos_ids), tokenizer, template, recommended })
     }
 
     /// Names of the chat templates.

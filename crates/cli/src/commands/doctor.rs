@@ -79,11 +79,11 @@ fn examine(model: CachedModel, memory: Memory) -> Finding {
     if !finding.missing.is_empty() || !path.join("config.json").exists() {
         return finding;
     }
-    match ModelFiles::open(&path) {
+    match ModelFiles::open(&path).and_then(|files| files.config()) {
         Err(error) => finding.problem = Some(error.to_string()),
-        Ok(files) => {
-            let kv_bytes = KvPool::bytes_per_token(files.config(), KvType::F16) as u64;
-            let size = |load_as| footprint::weights(files.config(), size_in_bytes, load_as).total_bytes;
+        Ok(config) => {
+            let kv_bytes = KvPool::bytes_per_token(&config, KvType::F16) as u64;
+            let size = |load_as| footprint::weights(&config, size_in_bytes, load_as).total_bytes;
             let sizes = [("stored", LoadAs::Stored), ("q8_0", LoadAs::Q8_0), ("q4_k", LoadAs::Q4K)]
                 .map(|(name, load_as)| (name, size(load_as)));
             finding.fits = fits(&sizes, kv_bytes, memory.available);

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::output;
 use crate::session::{self, EMBEDDED};
+use crate::text_parts::TextParts;
 use anyhow::Result;
 use model::{Architecture, KvPool, KvType, ModelConfig, RopeScaling};
 use serde_json::{Value, json};
@@ -47,8 +48,7 @@ pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
 /// Prints what is known about a model without its weights.
 pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Result<()> {
     let located = session::locate(argument.or(config.text("model")).unwrap_or(EMBEDDED), config)?;
-    let (files, parts) = (&located.files, located.parts()?);
-    let model = files.config();
+    let (model, parts) = (&located.model, TextParts::of(&located)?);
     let kv_per_token = KvPool::bytes_per_token(model, KvType::F16);
     let recommended: serde_json::Map<_, _> = parts
         .recommended_settings()
@@ -56,7 +56,7 @@ pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Re
         .map(|setting| (setting.key.to_owned(), json!(setting.value)))
         .collect();
     let facts = json!({
-        "name": located.name, "found_as": located.found_as, "path": files.path(),
+        "name": located.name, "found_as": located.found_as, "path": located.files.path(),
         "size_bytes": located.size_in_bytes()?, "architecture": architecture(model.architecture),
         "context_tokens": model.max_position_embeddings, "vocab_size": model.vocab_size,
         "hidden_size": model.hidden_size, "intermediate_size": model.intermediate_size,

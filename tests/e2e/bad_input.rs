@@ -9,7 +9,10 @@ fn check(args: &[&str], code: i32, expected: &[&str]) {
     place.write("empty.jsonl", "\n\n");
     place.write("bad.json", "{");
     place.write("empty.json", "[]");
-    place.write("raises.jinja", "{{ raise_exception('roles must alternate') }}");
+    place.write(
+        "raises.jinja",
+        "{{ raise_exception('roles must alternate') }}",
+    );
     place.write("broken.jinja", "{% if %}");
     place.write("bad.lark", "start: missing_rule");
     let whole = std::fs::read(tiny_gguf()).unwrap();
@@ -22,14 +25,26 @@ fn check(args: &[&str], code: i32, expected: &[&str]) {
     let index = r#"{"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#;
     place.write(&format!("{snapshot}/model.safetensors.index.json"), index);
     std::fs::create_dir(place.path("folder")).unwrap();
-    let output = place.command(args).env("HF_HUB_CACHE", place.path("hub")).output().unwrap();
+    let output = place
+        .command(args)
+        .env("HF_HUB_CACHE", place.path("hub"))
+        .output()
+        .unwrap();
     let finished = Finished::of(output);
     assert_eq!(finished.code, Some(code), "{args:?}: {finished:?}");
     assert_eq!(finished.stdout, "", "{args:?}: an error is no result");
     for part in expected {
-        assert!(finished.stderr.contains(part), "{args:?}: {part:?} is not in {}", finished.stderr);
+        assert!(
+            finished.stderr.contains(part),
+            "{args:?}: {part:?} is not in {}",
+            finished.stderr
+        );
     }
-    assert!(!finished.stderr.contains("panicked"), "{args:?}: {}", finished.stderr);
+    assert!(
+        !finished.stderr.contains("panicked"),
+        "{args:?}: {}",
+        finished.stderr
+    );
 }
 
 macro_rules! cases {
@@ -112,7 +127,10 @@ fn unreadable_files() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     let input = place.write("secret/in.jsonl", "\"x\"\n");
-    let lock = |mode| std::fs::set_permissions(place.path("secret"), std::fs::Permissions::from_mode(mode)).unwrap();
+    let lock = |mode| {
+        std::fs::set_permissions(place.path("secret"), std::fs::Permissions::from_mode(mode))
+            .unwrap()
+    };
     lock(0o000);
     if std::fs::read(&input).is_ok() {
         eprintln!("skipped: this user may read everything");
@@ -120,10 +138,20 @@ fn unreadable_files() {
         return;
     }
     let finished = place.run(&["generate", "-i", "secret/in.jsonl"]);
-    let unwritable = place.run(&["generate", "-i", "secret/in.jsonl", "-o", "secret/out.jsonl"]);
+    let unwritable = place.run(&[
+        "generate",
+        "-i",
+        "secret/in.jsonl",
+        "-o",
+        "secret/out.jsonl",
+    ]);
     lock(0o700);
     assert_eq!(finished.code, Some(4), "{finished:?}");
-    assert!(finished.stderr.contains("secret/in.jsonl"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("secret/in.jsonl"),
+        "{}",
+        finished.stderr
+    );
     assert_ne!(unwritable.code, Some(0), "{unwritable:?}");
 }
 
@@ -133,5 +161,9 @@ fn an_unwritable_output_fails_before_the_model_is_looked_at() {
     place.write("in.jsonl", "\"Hello!\"\n");
     let finished = place.run(&["generate", "-i", "in.jsonl", "-o", "no/such/out.jsonl"]);
     assert_eq!(finished.code, Some(1), "{finished:?}");
-    assert!(finished.stderr.contains("cannot write no/such/out.jsonl"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("cannot write no/such/out.jsonl"),
+        "{}",
+        finished.stderr
+    );
 }

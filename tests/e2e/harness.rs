@@ -29,7 +29,9 @@ pub(crate) struct Finished {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -87,7 +89,8 @@ impl Place {
     /// Runs, expects exit code 0 and a JSON document.
     pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
         let finished = self.good(args);
-        serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {finished:?}"))
+        serde_json::from_str(&finished.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {finished:?}"))
     }
 }
 

@@ -17,7 +17,10 @@ fn no_escape_sequences_without_a_terminal() {
     ] {
         let finished = place.run(args);
         for stream in [&finished.stdout, &finished.stderr] {
-            assert!(!stream.contains('\u{1b}') && !stream.contains('\r'), "{args:?}: {stream:?}");
+            assert!(
+                !stream.contains('\u{1b}') && !stream.contains('\r'),
+                "{args:?}: {stream:?}"
+            );
         }
     }
 }
@@ -25,11 +28,25 @@ fn no_escape_sequences_without_a_terminal() {
 #[test]
 fn a_closed_pipe_ends_quietly() {
     let place = Place::new();
-    for args in [&["doctor"][..], &["generate", "-p", "Hello!", "--ignore-eos", "--max-tokens", "50"]] {
+    for args in [
+        &["doctor"][..],
+        &[
+            "generate",
+            "-p",
+            "Hello!",
+            "--ignore-eos",
+            "--max-tokens",
+            "50",
+        ],
+    ] {
         let mut child = place.command(args).spawn().unwrap();
         drop(child.stdout.take());
         let finished = Finished::of(child.wait_with_output().unwrap());
-        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""), "{args:?}");
+        assert_eq!(
+            (finished.code, finished.stderr.as_str()),
+            (Some(0), ""),
+            "{args:?}"
+        );
     }
 }
 
@@ -88,11 +105,28 @@ fn everything_works_without_a_network() {
         return;
     }
     for (args, input) in [
-        (&["generate", "-p", "Where is the lamp?", "--temperature", "0"][..], ""),
+        (
+            &["generate", "-p", "Where is the lamp?", "--temperature", "0"][..],
+            "",
+        ),
         (&["generate", "--input", "-"], "\"Hello!\"\n"),
         (&["chat"], "Hello!\n"),
         (&["score", "-p", "x", "--choice", "a"], ""),
-        (&["bench", "engine", "--rows", "1", "--prompt-tokens", "8", "--new-tokens", "2", "--repeat", "1"], ""),
+        (
+            &[
+                "bench",
+                "engine",
+                "--rows",
+                "1",
+                "--prompt-tokens",
+                "8",
+                "--new-tokens",
+                "2",
+                "--repeat",
+                "1",
+            ],
+            "",
+        ),
         (&["models", "ls"], ""),
         (&["models", "show"], ""),
         (&["doctor"], ""),

@@ -289,7 +289,12 @@ pub(crate) enum BenchCommand {
 #[derive(Debug, Args)]
 pub(crate) struct BenchEngineArgs {
     /// Sequences decoded together, one measurement each
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "1,8,32")]
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        default_value = "1,8,32"
+    )]
     pub(crate) rows: Vec<usize>,
     /// Tokens of each prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
@@ -355,9 +360,17 @@ impl ModelArgs {
             Setting::flag("engine.quant", "--quant", name(self.quant.map(value_name))),
             Setting::flag("engine.threads", "--threads", number(self.threads)),
             Setting::flag("engine.kv_tokens", "--kv-tokens", number(self.kv_tokens)),
-            Setting::flag("engine.kv_dtype", "--kv-dtype", name(self.kv_dtype.map(value_name))),
+            Setting::flag(
+                "engine.kv_dtype",
+                "--kv-dtype",
+                name(self.kv_dtype.map(value_name)),
+            ),
             Setting::flag("engine.context", "--context", number(self.context)),
-            Setting::flag("engine.max_batch_tokens", "--max-batch-tokens", number(self.max_batch_tokens)),
+            Setting::flag(
+                "engine.max_batch_tokens",
+                "--max-batch-tokens",
+                number(self.max_batch_tokens),
+            ),
             Setting::flag("engine.block_size", "--block-size", number(self.block_size)),
         ]
         .into_iter()
@@ -371,16 +384,40 @@ impl SamplingArgs {
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let number = |value: Option<u32>| value.map(i64::from).map(toml::Value::Integer);
         // Through text, so that 0.1 stays 0.1 and does not become the nearest f32 in decimal.
-        let real = |value: Option<f32>| value.and_then(|x| x.to_string().parse().ok()).map(toml::Value::Float);
+        let real = |value: Option<f32>| {
+            value
+                .and_then(|x| x.to_string().parse().ok())
+                .map(toml::Value::Float)
+        };
         [
-            Setting::flag("sampling.temperature", "--temperature", real(self.temperature)),
+            Setting::flag(
+                "sampling.temperature",
+                "--temperature",
+                real(self.temperature),
+            ),
             Setting::flag("sampling.top_k", "--top-k", number(self.top_k)),
             Setting::flag("sampling.top_p", "--top-p", real(self.top_p)),
             Setting::flag("sampling.min_p", "--min-p", real(self.min_p)),
-            Setting::flag("sampling.repetition_penalty", "--repetition-penalty", real(self.repetition_penalty)),
-            Setting::flag("sampling.presence_penalty", "--presence-penalty", real(self.presence_penalty)),
-            Setting::flag("sampling.frequency_penalty", "--frequency-penalty", real(self.frequency_penalty)),
-            Setting::flag("sampling.max_tokens", "--max-tokens", number(self.max_tokens)),
+            Setting::flag(
+                "sampling.repetition_penalty",
+                "--repetition-penalty",
+                real(self.repetition_penalty),
+            ),
+            Setting::flag(
+                "sampling.presence_penalty",
+                "--presence-penalty",
+                real(self.presence_penalty),
+            ),
+            Setting::flag(
+                "sampling.frequency_penalty",
+                "--frequency-penalty",
+                real(self.frequency_penalty),
+            ),
+            Setting::flag(
+                "sampling.max_tokens",
+                "--max-tokens",
+                number(self.max_tokens),
+            ),
         ]
         .into_iter()
         .flatten()
@@ -395,15 +432,22 @@ fn value_name<T: ValueEnum>(value: T) -> String {
 
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.to_owned()))
+        }
         _ => Err("expected KEY=VALUE".to_owned()),
     }
 }
 
 fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     let (id, bias) = key_value(text).map_err(|_| "expected ID=BIAS".to_owned())?;
-    let id = id.parse().map_err(|error| format!("token id `{id}`: {error}"))?;
-    let bias = bias.trim().parse().map_err(|error| format!("bias `{bias}`: {error}"))?;
+    let id = id
+        .parse()
+        .map_err(|error| format!("token id `{id}`: {error}"))?;
+    let bias = bias
+        .trim()
+        .parse()
+        .map_err(|error| format!("bias `{bias}`: {error}"))?;
     Ok((id, bias))
 }
 
@@ -419,13 +463,25 @@ mod tests {
 
     #[test]
     fn flags_become_settings() {
-        let cli = Cli::parse_from(["autodidact", "generate", "-p", "x", "--temperature", "0.1", "--quant", "q4_k"]);
+        let cli = Cli::parse_from([
+            "autodidact",
+            "generate",
+            "-p",
+            "x",
+            "--temperature",
+            "0.1",
+            "--quant",
+            "q4_k",
+        ]);
         let Command::Generate(args) = cli.command else {
             panic!("generate was given");
         };
         let mut settings = args.model.settings();
         settings.extend(args.sampling.settings());
-        let shown: Vec<_> = settings.iter().map(|setting| format!("{}={}", setting.key, setting.value)).collect();
+        let shown: Vec<_> = settings
+            .iter()
+            .map(|setting| format!("{}={}", setting.key, setting.value))
+            .collect();
         assert_eq!(shown, ["engine.quant=\"q4_k\"", "sampling.temperature=0.1"]);
     }
 

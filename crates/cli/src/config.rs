@@ -32,7 +32,11 @@ struct Key {
 }
 
 const fn key(name: &'static str, kind: Kind, default: Option<&'static str>) -> Key {
-    Key { name, kind, default }
+    Key {
+        name,
+        kind,
+        default,
+    }
 }
 
 const KEYS: &[Key] = &[
@@ -104,8 +108,16 @@ pub(crate) struct Setting {
 
 impl Setting {
     /// A flag's value, if the flag was given.
-    pub(crate) fn flag(key: &'static str, flag: &'static str, value: Option<Value>) -> Option<Self> {
-        value.map(|value| Self { key, value, origin: Origin::Flag(flag) })
+    pub(crate) fn flag(
+        key: &'static str,
+        flag: &'static str,
+        value: Option<Value>,
+    ) -> Option<Self> {
+        value.map(|value| Self {
+            key,
+            value,
+            origin: Origin::Flag(flag),
+        })
     }
 }
 
@@ -130,7 +142,10 @@ impl Sources {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let folder = |name: &str| {
-            let value = environment.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+            let value = environment
+                .iter()
+                .find(|(other, _)| other == name)
+                .map(|(_, value)| value);
             value.filter(|value| !value.is_empty()).map(PathBuf::from)
         };
         let base = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
@@ -157,7 +172,10 @@ impl Config {
     /// # Errors
     /// A file that is not TOML, an unknown key, a value of the wrong kind.
     pub(crate) fn read(sources: &Sources) -> Result<Self> {
-        let mut config = Self { values: BTreeMap::new(), aliases: BTreeMap::new() };
+        let mut config = Self {
+            values: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+        };
         for key in KEYS {
             if let Some(default) = key.default {
                 let value = literal(default).expect("the defaults above are TOML values");
@@ -168,14 +186,27 @@ impl Config {
             config.read_file(path, Origin::UserFile(path.clone()), false)?;
         }
         let local = &sources.local_file;
-        config.read_file(local, Origin::LocalFile(local.clone()), sources.local_file_was_named)?;
+        config.read_file(
+            local,
+            Origin::LocalFile(local.clone()),
+            sources.local_file_was_named,
+        )?;
         for (name, text) in &sources.environment {
-            let Some(name_of_key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            let Some(name_of_key) = name.strip_prefix(ENV_PREFIX) else {
+                continue;
+            };
             let origin = Origin::Environment(name.clone());
             let key = KEYS
                 .iter()
                 .find(|key| env_name(key.name) == name_of_key)
-                .with_context(|| unknown(name, "the environment", KEYS.iter().map(|key| format!("{ENV_PREFIX}{}", env_name(key.name)))))?;
+                .with_context(|| {
+                    unknown(
+                        name,
+                        "the environment",
+                        KEYS.iter()
+                            .map(|key| format!("{ENV_PREFIX}{}", env_name(key.name))),
+                    )
+                })?;
             config.put(key, from_text(key, text), origin)?;
         }
         for (name, text) in &sources.set {
@@ -230,7 +261,10 @@ impl Config {
     }
 
     fn value(&self, key: &'static str) -> Option<&Value> {
-        debug_assert!(KEYS.iter().any(|known| known.name == key), "{key} is not in KEYS");
+        debug_assert!(
+            KEYS.iter().any(|known| known.name == key),
+            "{key} is not in KEYS"
+        );
         self.values.get(key).map(|(value, _)| value)
     }
 
@@ -238,7 +272,10 @@ impl Config {
         let value = checked(key, value).map_err(|(expected, got)| {
             anyhow::anyhow!("{origin}: `{}`: expected {expected}, got {got}", key.name)
         })?;
-        let stays = self.values.get(key.name).is_some_and(|(_, old)| old.rank() > origin.rank());
+        let stays = self
+            .values
+            .get(key.name)
+            .is_some_and(|(_, old)| old.rank() > origin.rank());
         if !stays {
             self.values.insert(key.name, (value, origin));
         }
@@ -248,11 +285,16 @@ impl Config {
     fn read_file(&mut self, path: &Path, origin: Origin, must_exist: bool) -> Result<()> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
-        let table: toml::Table =
-            text.parse().with_context(|| format!("{} is not valid TOML", path.display()))?;
+        let table: toml::Table = text
+            .parse()
+            .with_context(|| format!("{} is not valid TOML", path.display()))?;
         let place = path.display().to_string();
         for (name, value) in table {
             match value {
@@ -296,7 +338,11 @@ fn env_name(key: &str) -> String {
 /// A TOML value that stands alone.
 fn literal(text: &str) -> Option<Value> {
     let mut table: toml::Table = format!("x = {text}").parse().ok()?;
-    if table.len() == 1 { table.remove("x") } else { None }
+    if table.len() == 1 {
+        table.remove("x")
+    } else {
+        None
+    }
 }
 
 /// The value that `text` (of `--set` or the environment) means for this key; text that does
@@ -313,10 +359,14 @@ fn from_text(key: &Key, text: &str) -> Value {
 fn checked(key: &Key, value: Value) -> Result<Value, (String, String)> {
     match (key.kind, value) {
         (Kind::Text, value @ Value::String(_)) => Ok(value),
-        (Kind::Integer(least), Value::Integer(number)) if number >= least => Ok(Value::Integer(number)),
+        (Kind::Integer(least), Value::Integer(number)) if number >= least => {
+            Ok(Value::Integer(number))
+        }
         (Kind::Number, Value::Integer(number)) => Ok(Value::Float(number as f64)),
         (Kind::Number, value @ Value::Float(_)) => Ok(value),
-        (Kind::OneOf(allowed), Value::String(text)) if allowed.contains(&text.as_str()) => Ok(Value::String(text)),
+        (Kind::OneOf(allowed), Value::String(text)) if allowed.contains(&text.as_str()) => {
+            Ok(Value::String(text))
+        }
         (kind, value) => Err((kind.to_string(), value.to_string())),
     }
 }
@@ -337,8 +387,15 @@ fn closest(name: &str, candidates: impl Iterator<Item = String>) -> Option<Strin
     candidates
         .flat_map(|candidate| {
             // `tempertaure` alone should find `sampling.temperature`.
-            let tail = candidate.rsplit('.').next().unwrap_or(&candidate).to_owned();
-            [(edit_distance(name, &candidate), candidate.clone()), (edit_distance(name, &tail), candidate)]
+            let tail = candidate
+                .rsplit('.')
+                .next()
+                .unwrap_or(&candidate)
+                .to_owned();
+            [
+                (edit_distance(name, &candidate), candidate.clone()),
+                (edit_distance(name, &tail), candidate),
+            ]
         })
         .filter(|(distance, _)| *distance <= name.chars().count() / 3)
         .min_by_key(|(distance, _)| *distance)
@@ -366,14 +423,20 @@ mod tests {
     use super::*;
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        list.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn sources(folder: &Path, user: &str, local: &str) -> Sources {
         let (user_file, local_file) = (folder.join("user.toml"), folder.join("local.toml"));
         std::fs::write(&user_file, user).unwrap();
         std::fs::write(&local_file, local).unwrap();
-        Sources { user_file: Some(user_file), local_file, ..Sources::default() }
+        Sources {
+            user_file: Some(user_file),
+            local_file,
+            ..Sources::default()
+        }
     }
 
     #[test]
@@ -384,37 +447,104 @@ mod tests {
             "model = \"u\"\n[sampling]\ntop_k = 1\ntop_p = 0.1\nmin_p = 0.1\ntemperature = 1\n",
             "[sampling]\ntop_k = 2\ntop_p = 0.2\ntemperature = 2\n[aliases]\nbig = \"/m/big\"\n",
         );
-        all.environment = pairs(&[("AUTODIDACT_SAMPLING_TOP_K", "3"), ("AUTODIDACT_SAMPLING_TOP_P", "0.3"), ("HOME", "/")]);
+        all.environment = pairs(&[
+            ("AUTODIDACT_SAMPLING_TOP_K", "3"),
+            ("AUTODIDACT_SAMPLING_TOP_P", "0.3"),
+            ("HOME", "/"),
+        ]);
         all.set = pairs(&[("sampling.top_k", "4"), ("aliases.small", "x")]);
         let mut config = Config::read(&all).unwrap();
         let model = Origin::Model("generation_config.json".into());
-        for (key, value) in [("sampling.min_p", 0.5), ("sampling.repetition_penalty", 1.5)] {
-            config.insert(Setting { key, value: Value::Float(value), origin: model.clone() }).unwrap();
+        for (key, value) in [
+            ("sampling.min_p", 0.5),
+            ("sampling.repetition_penalty", 1.5),
+        ] {
+            config
+                .insert(Setting {
+                    key,
+                    value: Value::Float(value),
+                    origin: model.clone(),
+                })
+                .unwrap();
         }
         assert_eq!(config.text("model"), Some("u"));
         assert_eq!(config.integer("sampling.top_k"), Some(4));
         assert_eq!(config.number("sampling.top_p"), Some(0.3));
         assert_eq!(config.number("sampling.temperature"), Some(2.0));
-        assert_eq!(config.number("sampling.min_p"), Some(0.1), "a file beats the model");
-        assert_eq!(config.number("sampling.repetition_penalty"), Some(1.5), "the model beats built in");
-        assert_eq!((config.alias("big"), config.alias("small")), (Some("/m/big"), Some("x")));
+        assert_eq!(
+            config.number("sampling.min_p"),
+            Some(0.1),
+            "a file beats the model"
+        );
+        assert_eq!(
+            config.number("sampling.repetition_penalty"),
+            Some(1.5),
+            "the model beats built in"
+        );
+        assert_eq!(
+            (config.alias("big"), config.alias("small")),
+            (Some("/m/big"), Some("x"))
+        );
         let flag = Setting::flag("sampling.top_k", "--top-k", Some(Value::Integer(5))).unwrap();
         config.insert(flag).unwrap();
-        let entry = config.entries().find(|(name, _)| *name == "sampling.top_k").unwrap().1.unwrap();
-        assert_eq!((entry.0.as_integer(), entry.1.to_string()), (Some(5), "--top-k".into()));
+        let entry = config
+            .entries()
+            .find(|(name, _)| *name == "sampling.top_k")
+            .unwrap()
+            .1
+            .unwrap();
+        assert_eq!(
+            (entry.0.as_integer(), entry.1.to_string()),
+            (Some(5), "--top-k".into())
+        );
     }
 
     #[test]
     fn wrong_keys_and_values_say_where_and_what() {
         let cases: &[(&str, &[(&str, &str)], &[(&str, &str)], &str)] = &[
-            ("[sampling]\ntempertaure = 1\n", &[], &[], "unknown key `sampling.tempertaure`; did you mean `sampling.temperature`?"),
-            ("", &[("AUTODIDACT_MODLE", "x")], &[], "unknown key `AUTODIDACT_MODLE`; did you mean `AUTODIDACT_MODEL`?"),
-            ("", &[], &[("tempertaure", "1")], "--set: unknown key `tempertaure`; did you mean `sampling.temperature`?"),
-            ("", &[], &[("zzz", "1")], "`autodidact config show` lists the keys"),
-            ("", &[], &[("sampling.top_k", "-1")], "--set: `sampling.top_k`: expected a whole number, at least 0, got -1"),
-            ("[engine]\nkv_dtype = \"f8\"\n", &[], &[], "`engine.kv_dtype`: expected f32 or f16, got \"f8\""),
+            (
+                "[sampling]\ntempertaure = 1\n",
+                &[],
+                &[],
+                "unknown key `sampling.tempertaure`; did you mean `sampling.temperature`?",
+            ),
+            (
+                "",
+                &[("AUTODIDACT_MODLE", "x")],
+                &[],
+                "unknown key `AUTODIDACT_MODLE`; did you mean `AUTODIDACT_MODEL`?",
+            ),
+            (
+                "",
+                &[],
+                &[("tempertaure", "1")],
+                "--set: unknown key `tempertaure`; did you mean `sampling.temperature`?",
+            ),
+            (
+                "",
+                &[],
+                &[("zzz", "1")],
+                "`autodidact config show` lists the keys",
+            ),
+            (
+                "",
+                &[],
+                &[("sampling.top_k", "-1")],
+                "--set: `sampling.top_k`: expected a whole number, at least 0, got -1",
+            ),
+            (
+                "[engine]\nkv_dtype = \"f8\"\n",
+                &[],
+                &[],
+                "`engine.kv_dtype`: expected f32 or f16, got \"f8\"",
+            ),
             ("[engine\n", &[], &[], "is not valid TOML"),
-            ("[aliases]\nx = 1\n", &[], &[], "`aliases.x`: expected text, got 1"),
+            (
+                "[aliases]\nx = 1\n",
+                &[],
+                &[],
+                "`aliases.x`: expected text, got 1",
+            ),
         ];
         let folder = tempfile::tempdir().unwrap();
         for (local, environment, set, expected) in cases {
@@ -427,7 +557,10 @@ mod tests {
 
     #[test]
     fn a_named_file_must_exist() {
-        let mut all = Sources { local_file: PathBuf::from("/nonexistent/a.toml"), ..Sources::default() };
+        let mut all = Sources {
+            local_file: PathBuf::from("/nonexistent/a.toml"),
+            ..Sources::default()
+        };
         assert!(Config::read(&all).is_ok());
         all.local_file_was_named = true;
         assert!(Config::read(&all).is_err());
@@ -435,7 +568,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in [("", "", 0), ("abc", "abc", 0), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2)] {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("ab", "ba", 2),
+        ] {
             assert_eq!(edit_distance(a, b), expected, "{a} {b}");
             assert_eq!(edit_distance(b, a), expected, "{b} {a}");
         }

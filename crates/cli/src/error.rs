@@ -50,7 +50,10 @@ impl Failure {
     }
 
     fn of(kind: Kind, message: impl Into<String>) -> anyhow::Error {
-        anyhow::Error::new(Self { kind, message: message.into() })
+        anyhow::Error::new(Self {
+            kind,
+            message: message.into(),
+        })
     }
 }
 
@@ -69,7 +72,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
 
 /// True if the error only says that nobody reads standard output any more.
 pub(crate) fn is_closed_output(error: &anyhow::Error) -> bool {
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    let io = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
@@ -120,7 +125,11 @@ mod tests {
 
     #[test]
     fn codes_are_found_below_context() {
-        let overflow = RequestError::ContextOverflow { prompt_tokens: 9, wanted_tokens: 1, context_tokens: 4 };
+        let overflow = RequestError::ContextOverflow {
+            prompt_tokens: 9,
+            wanted_tokens: 1,
+            context_tokens: 4,
+        };
         let cases: Vec<(anyhow::Error, u8)> = vec![
             (anyhow::anyhow!("x"), 1),
             (Failure::usage("x").context("y"), 2),
@@ -139,9 +148,16 @@ mod tests {
     #[test]
     fn causes_are_told_once() {
         let io = io::Error::other("disk on fire");
-        let error = Err::<(), _>(io).context("cannot write rows.jsonl").unwrap_err();
-        assert_eq!(describe(&error), "error: cannot write rows.jsonl\n  because disk on fire");
-        let repeated = Err::<(), _>(io::Error::other("b")).context("a: b").unwrap_err();
+        let error = Err::<(), _>(io)
+            .context("cannot write rows.jsonl")
+            .unwrap_err();
+        assert_eq!(
+            describe(&error),
+            "error: cannot write rows.jsonl\n  because disk on fire"
+        );
+        let repeated = Err::<(), _>(io::Error::other("b"))
+            .context("a: b")
+            .unwrap_err();
         assert_eq!(describe(&repeated), "error: a: b");
     }
 }

@@ -29,7 +29,11 @@ fn num_weights(config: &ModelConfig) -> (u64, u64) {
         + 2 * size(hidden, config.kv_size())
         + 3 * size(hidden, config.intermediate_size);
     let embedding = size(hidden, config.vocab_size);
-    let vocabulary = if config.tie_word_embeddings { embedding } else { 2 * embedding };
+    let vocabulary = if config.tie_word_embeddings {
+        embedding
+    } else {
+        2 * embedding
+    };
     (layer * config.num_layers as u64 + vocabulary, vocabulary)
 }
 
@@ -46,18 +50,31 @@ pub(crate) fn weights(config: &ModelConfig, file_bytes: u64, load_as: LoadAs) ->
         LoadAs::Q4K => (Q4_K.min(per_weight), Q8_0.min(per_weight)),
     };
     let total_bytes = bytes(all - vocabulary, body) + bytes(vocabulary, edge);
-    let looked_up = if config.tie_word_embeddings { 0 } else { bytes(vocabulary / 2, edge) };
-    Weights { total_bytes, streamed_bytes: total_bytes - looked_up }
+    let looked_up = if config.tie_word_embeddings {
+        0
+    } else {
+        bytes(vocabulary / 2, edge)
+    };
+    Weights {
+        total_bytes,
+        streamed_bytes: total_bytes - looked_up,
+    }
 }
 
 /// Tokens of the KV pool where none were asked for: room for several sequences of
 /// `context` tokens, as far as the free memory carries. `None`: not even one block fits.
-pub(crate) fn kv_tokens(config: &ModelConfig, kv_type: KvType, context: usize, free_bytes: Option<u64>) -> Option<usize> {
+pub(crate) fn kv_tokens(
+    config: &ModelConfig,
+    kv_type: KvType,
+    context: usize,
+    free_bytes: Option<u64>,
+) -> Option<usize> {
     let wanted = KV_TOKENS.max(context);
     let Some(free) = free_bytes else {
         return Some(wanted);
     };
-    let affordable = free as f64 * KV_SHARE / KvPool::bytes_per_token(config, kv_type).max(1) as f64;
+    let affordable =
+        free as f64 * KV_SHARE / KvPool::bytes_per_token(config, kv_type).max(1) as f64;
     let tokens = wanted.min(affordable as usize);
     (tokens >= 16).then_some(tokens)
 }
@@ -68,21 +85,30 @@ mod tests {
     use model::ModelFiles;
 
     fn tiny() -> ModelConfig {
-        ModelFiles::from_static(crate::session::EMBEDDED_GGUF).unwrap().config().unwrap()
+        ModelFiles::from_static(crate::session::EMBEDDED_GGUF)
+            .unwrap()
+            .config()
+            .unwrap()
     }
 
     #[test]
     fn the_embedded_model_by_hand() {
         let (all, vocabulary) = num_weights(&tiny());
         assert_eq!(vocabulary, 768 * 128);
-        assert_eq!(all, 768 * 128 + 3 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256));
+        assert_eq!(
+            all,
+            768 * 128 + 3 * (2 * 128 * 128 + 2 * 128 * 64 + 3 * 128 * 256)
+        );
     }
 
     #[test]
     fn quantising_never_grows() {
         let config = tiny();
         let (all, _) = num_weights(&config);
-        let of = |bytes_each: f64, load_as| weights(&config, (all as f64 * bytes_each) as u64, load_as).total_bytes as f64 / all as f64;
+        let of = |bytes_each: f64, load_as| {
+            weights(&config, (all as f64 * bytes_each) as u64, load_as).total_bytes as f64
+                / all as f64
+        };
         assert!((of(2.0, LoadAs::Q8_0) - 1.0625).abs() < 1e-3);
         assert!((of(2.0, LoadAs::Stored) - 2.0).abs() < 1e-3);
         assert!((of(0.5, LoadAs::Q8_0) - 0.5).abs() < 1e-3);
@@ -92,7 +118,10 @@ mod tests {
 
     #[test]
     fn an_untied_embedding_is_not_streamed() {
-        let config = ModelConfig { tie_word_embeddings: false, ..tiny() };
+        let config = ModelConfig {
+            tie_word_embeddings: false,
+            ..tiny()
+        };
         let size = weights(&config, 10_000_000, LoadAs::Q8_0);
         let embedding = (768.0 * 128.0 * Q8_0) as u64;
         assert_eq!(size.total_bytes - size.streamed_bytes, embedding);

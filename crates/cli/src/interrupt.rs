@@ -49,7 +49,9 @@ impl Interrupt {
 
     /// A Ctrl-C arrives; false if the program is to end at once.
     fn request(&self) -> bool {
-        self.0.compare_exchange(ORDERLY, REQUESTED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.0
+            .compare_exchange(ORDERLY, REQUESTED, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 }
 
@@ -59,7 +61,10 @@ impl Drop for Orderly {
     }
 }
 
-#[expect(clippy::exit, reason = "the second Ctrl-C ends the program wherever it is")]
+#[expect(
+    clippy::exit,
+    reason = "the second Ctrl-C ends the program wherever it is"
+)]
 fn end_now() {
     output::say("");
     std::process::exit(i32::from(INTERRUPTED));

@@ -55,7 +55,10 @@ pub(crate) fn memory() -> Memory {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let meminfo = read("/proc/meminfo");
     limited(
-        Memory { total: kib_field(&meminfo, "MemTotal"), available: kib_field(&meminfo, "MemAvailable") },
+        Memory {
+            total: kib_field(&meminfo, "MemTotal"),
+            available: kib_field(&meminfo, "MemAvailable"),
+        },
         read("/sys/fs/cgroup/memory.max").trim().parse().ok(),
         read("/sys/fs/cgroup/memory.current").trim().parse().ok(),
     )
@@ -90,7 +93,10 @@ pub(crate) fn read_bandwidth(threads: usize) -> f64 {
 fn sum(words: &[u64]) -> u64 {
     let mut lanes = [0u64; 32];
     let chunks = words.chunks_exact(lanes.len());
-    let rest: u64 = chunks.remainder().iter().fold(0, |sum, word| sum.wrapping_add(*word));
+    let rest: u64 = chunks
+        .remainder()
+        .iter()
+        .fold(0, |sum, word| sum.wrapping_add(*word));
     for chunk in chunks {
         for (lane, word) in lanes.iter_mut().zip(chunk) {
             *lane = lane.wrapping_add(*word);
@@ -100,7 +106,9 @@ fn sum(words: &[u64]) -> u64 {
 }
 
 fn kib_field(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -112,7 +120,11 @@ fn limited(memory: Memory, limit: Option<u64>, used: Option<u64>) -> Memory {
     let free = limit.saturating_sub(used.unwrap_or(0));
     Memory {
         total: Some(limit),
-        available: Some(memory.available.map_or(free, |available| available.min(free))),
+        available: Some(
+            memory
+                .available
+                .map_or(free, |available| available.min(free)),
+        ),
     }
 }
 
@@ -122,22 +134,44 @@ mod tests {
 
     #[test]
     fn fields_of_proc_files() {
-        let text = "MemTotal:       16 kB\nMemAvailable: 8 kB\nBad: x kB\nHuge: 18446744073709551615 kB\n";
-        for (name, expected) in
-            [("MemTotal", Some(16384)), ("MemAvailable", Some(8192)), ("Bad", None), ("Mem", None), ("Huge", None)]
-        {
+        let text =
+            "MemTotal:       16 kB\nMemAvailable: 8 kB\nBad: x kB\nHuge: 18446744073709551615 kB\n";
+        for (name, expected) in [
+            ("MemTotal", Some(16384)),
+            ("MemAvailable", Some(8192)),
+            ("Bad", None),
+            ("Mem", None),
+            ("Huge", None),
+        ] {
             assert_eq!(kib_field(text, name), expected, "{name}");
         }
     }
 
     #[test]
     fn a_control_group_lowers_both() {
-        let whole = Memory { total: Some(100), available: Some(90) };
+        let whole = Memory {
+            total: Some(100),
+            available: Some(90),
+        };
         let check = |limit, used, expected| assert_eq!(limited(whole, limit, used), expected);
         check(None, Some(5), whole);
         check(Some(1000), Some(5), whole);
-        check(Some(50), Some(20), Memory { total: Some(50), available: Some(30) });
-        check(Some(50), Some(60), Memory { total: Some(50), available: Some(0) });
+        check(
+            Some(50),
+            Some(20),
+            Memory {
+                total: Some(50),
+                available: Some(30),
+            },
+        );
+        check(
+            Some(50),
+            Some(60),
+            Memory {
+                total: Some(50),
+                available: Some(0),
+            },
+        );
     }
 
     #[test]

@@ -43,14 +43,23 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => {}
     }
     let config = Config::read(&Sources::of_process(cli.set, cli.config));
-    let config = config.map_err(|error| error::Failure::usage(error::describe(&error).trim_start_matches("error: ")))?;
-    let mut env = Env { config, interrupt: Interrupt::install()? };
+    let config = config.map_err(|error| {
+        error::Failure::usage(error::describe(&error).trim_start_matches("error: "))
+    })?;
+    let mut env = Env {
+        config,
+        interrupt: Interrupt::install()?,
+    };
     match cli.command {
         Command::Generate(args) => commands::generate::run(&mut env, &args),
         Command::Chat(args) => commands::chat::run(&mut env, &args),
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
-        Command::Bench(BenchCommand::Engine(args)) => done(commands::bench::engine(&mut env, &args)),
-        Command::Models(ModelsCommand::Ls { json }) => done(commands::models::ls(&env.config, json)),
+        Command::Bench(BenchCommand::Engine(args)) => {
+            done(commands::bench::engine(&mut env, &args))
+        }
+        Command::Models(ModelsCommand::Ls { json }) => {
+            done(commands::models::ls(&env.config, json))
+        }
         Command::Models(ModelsCommand::Show { model, json }) => {
             done(commands::models::show(&env.config, model.as_deref(), json))
         }

@@ -33,7 +33,10 @@ pub(crate) fn print_json(facts: &impl Serialize) -> anyhow::Result<()> {
         #[serde(flatten)]
         facts: &'a T,
     }
-    let document = Document { schema_version: SCHEMA_VERSION, facts };
+    let document = Document {
+        schema_version: SCHEMA_VERSION,
+        facts,
+    };
     Ok(print_line(&serde_json::to_string_pretty(&document)?)?)
 }
 
@@ -83,7 +86,10 @@ impl Progress {
                 ask(&format!("\r{:width$}\r", ""));
             }
         });
-        Self { stop: Some(stop), thread: Some(thread) }
+        Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 
@@ -100,11 +106,18 @@ impl Drop for Progress {
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -131,16 +144,25 @@ mod tests {
 
     #[test]
     fn sizes_are_readable() {
-        for (count, text) in
-            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (16_400_000_000, "16.4 GB"), (u64::MAX, "18446744.1 TB")]
-        {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (999_960, "1.0 MB"),
+            (16_400_000_000, "16.4 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".into(), "1".into()], vec!["long".into(), "22".into()], vec!["x".into()]];
+        let rows = [
+            vec!["a".into(), "1".into()],
+            vec!["long".into(), "22".into()],
+            vec!["x".into()],
+        ];
         assert_eq!(table(&rows), "a     1\nlong  22\nx");
     }
 }

@@ -91,7 +91,9 @@ fn sampling(args: &SamplingArgs, config: &Config) -> Result<Sampling> {
         frequency_penalty: number("sampling.frequency_penalty", 0.0),
         logit_bias: args.logit_bias.iter().copied().collect(),
     };
-    sampling.validate().map_err(|error| Failure::usage(error.to_string()))?;
+    sampling
+        .validate()
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(sampling)
 }
 
@@ -107,11 +109,15 @@ pub(crate) fn grammar(args: &GrammarArgs) -> Result<Option<Grammar>> {
         return Ok(Some(Grammar::Regex(regex.clone())));
     }
     if let Some(path) = &args.json_schema {
-        let schema = serde_json::from_str(&read_text(path)?)
-            .map_err(|error| Failure::input(format!("{}: not valid JSON: {error}", path.display())))?;
+        let schema = serde_json::from_str(&read_text(path)?).map_err(|error| {
+            Failure::input(format!("{}: not valid JSON: {error}", path.display()))
+        })?;
         return Ok(Some(Grammar::JsonSchema(schema)));
     }
-    args.grammar.as_deref().map(|path| read_text(path).map(Grammar::Lark)).transpose()
+    args.grammar
+        .as_deref()
+        .map(|path| read_text(path).map(Grammar::Lark))
+        .transpose()
 }
 
 /// The whole of a text file; `-` is standard input.
@@ -121,7 +127,10 @@ pub(crate) fn grammar(args: &GrammarArgs) -> Result<Option<Grammar>> {
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     if path == Path::new("-") {
         let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).context("cannot read standard input")?;
+        io::stdin()
+            .lock()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
         return Ok(text);
     }
     std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))
@@ -145,7 +154,11 @@ fn parse_messages(text: &str) -> Result<Vec<Message>, String> {
     }
     let messages: Vec<Message> = serde_json::from_value(value)
         .map_err(|error| format!("expected [{{\"role\": …, \"content\": …}}, …]: {error}"))?;
-    if messages.is_empty() { Err("the conversation is empty".into()) } else { Ok(messages) }
+    if messages.is_empty() {
+        Err("the conversation is empty".into())
+    } else {
+        Ok(messages)
+    }
 }
 
 #[cfg(test)]
@@ -154,34 +167,65 @@ mod tests {
     use crate::config::Sources;
 
     fn config(set: &[(&str, &str)]) -> Config {
-        let set = set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Config::read(&Sources { set, local_file: "/nonexistent".into(), ..Sources::default() }).unwrap()
+        let set = set
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect();
+        Config::read(&Sources {
+            set,
+            local_file: "/nonexistent".into(),
+            ..Sources::default()
+        })
+        .unwrap()
     }
 
     #[test]
     fn configuration_reaches_the_request() {
-        let args = SamplingArgs { seed: Some(7), stop: vec!["\n".into()], ..SamplingArgs::default() };
-        let set = [("sampling.temperature", "0.25"), ("sampling.top_k", "3"), ("sampling.max_tokens", "9")];
+        let args = SamplingArgs {
+            seed: Some(7),
+            stop: vec!["\n".into()],
+            ..SamplingArgs::default()
+        };
+        let set = [
+            ("sampling.temperature", "0.25"),
+            ("sampling.top_k", "3"),
+            ("sampling.max_tokens", "9"),
+        ];
         let request = base_request(&args, &config(&set)).unwrap();
-        assert_eq!((request.sampling.temperature, request.sampling.top_k), (0.25, 3));
+        assert_eq!(
+            (request.sampling.temperature, request.sampling.top_k),
+            (0.25, 3)
+        );
         assert_eq!((request.max_tokens, request.seed), (Some(9), 7));
         assert_eq!(request.stop.strings, ["\n"]);
     }
 
     #[test]
     fn values_out_of_range_are_usage_errors() {
-        let error = base_request(&SamplingArgs::default(), &config(&[("sampling.top_p", "1.5")])).unwrap_err();
+        let error = base_request(
+            &SamplingArgs::default(),
+            &config(&[("sampling.top_p", "1.5")]),
+        )
+        .unwrap_err();
         assert_eq!(crate::error::exit_code(&error), 2);
         assert!(error.to_string().contains("top_p = 1.5"), "{error}");
     }
 
     #[test]
     fn conversations() {
-        let good = ["[{\"role\":\"user\",\"content\":\"a\"}]", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}"];
+        let good = [
+            "[{\"role\":\"user\",\"content\":\"a\"}]",
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+        ];
         for text in good {
             assert_eq!(parse_messages(text), Ok(vec![Message::new("user", "a")]));
         }
-        for (text, expected) in [("[", "not valid JSON"), ("[]", "empty"), ("[{}]", "missing field"), ("3", "expected [")] {
+        for (text, expected) in [
+            ("[", "not valid JSON"),
+            ("[]", "empty"),
+            ("[{}]", "missing field"),
+            ("3", "expected ["),
+        ] {
             let reason = parse_messages(text).unwrap_err();
             assert!(reason.contains(expected), "{reason}");
         }

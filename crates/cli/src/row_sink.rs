@@ -33,7 +33,11 @@ enum Destination {
     Stdout,
     /// Something that is no regular file: written as it is.
     Device(File, PathBuf),
-    Partial { file: File, partial: PathBuf, path: PathBuf },
+    Partial {
+        file: File,
+        partial: PathBuf,
+        path: PathBuf,
+    },
 }
 
 impl RowSink {
@@ -44,15 +48,27 @@ impl RowSink {
     /// A path that cannot be written; an unfinished run that is neither continued nor removed.
     pub(crate) fn open(path: Option<&Path>, resume: Resume) -> Result<Self> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self { destination: Destination::Stdout, resumed: Resumed::default() });
+            return Ok(Self {
+                destination: Destination::Stdout,
+                resumed: Resumed::default(),
+            });
         };
         let cannot = || format!("cannot write {}", path.display());
         if path.is_dir() {
-            return Err(Failure::usage(format!("cannot write {}: it is a folder", path.display())));
+            return Err(Failure::usage(format!(
+                "cannot write {}: it is a folder",
+                path.display()
+            )));
         }
         if path.exists() && !path.is_file() {
-            let file = OpenOptions::new().write(true).open(path).with_context(cannot)?;
-            return Ok(Self { destination: Destination::Device(file, path.into()), resumed: Resumed::default() });
+            let file = OpenOptions::new()
+                .write(true)
+                .open(path)
+                .with_context(cannot)?;
+            return Ok(Self {
+                destination: Destination::Device(file, path.into()),
+                resumed: Resumed::default(),
+            });
         }
         let mut name = path.as_os_str().to_owned();
         name.push(".partial");
@@ -67,8 +83,19 @@ impl RowSink {
             }
             (_, false) => Resumed::default(),
         };
-        let file = OpenOptions::new().create(true).append(true).open(&partial).with_context(cannot)?;
-        Ok(Self { destination: Destination::Partial { file, partial, path: path.into() }, resumed })
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&partial)
+            .with_context(cannot)?;
+        Ok(Self {
+            destination: Destination::Partial {
+                file,
+                partial,
+                path: path.into(),
+            },
+            resumed,
+        })
     }
 
     /// What an earlier run left.
@@ -96,10 +123,16 @@ impl RowSink {
     /// # Errors
     /// What the system says.
     pub(crate) fn finish(self) -> Result<()> {
-        let Destination::Partial { file, partial, path } = self.destination else {
+        let Destination::Partial {
+            file,
+            partial,
+            path,
+        } = self.destination
+        else {
             return Ok(());
         };
-        file.sync_all().with_context(|| format!("cannot write {}", partial.display()))?;
+        file.sync_all()
+            .with_context(|| format!("cannot write {}", partial.display()))?;
         std::fs::rename(&partial, &path)
             .with_context(|| format!("cannot rename {} to {}", partial.display(), path.display()))
     }
@@ -128,7 +161,11 @@ fn keep_whole_rows(path: &Path) -> Result<Resumed> {
         line: usize,
     }
     let context = || format!("cannot continue {}", path.display());
-    let file = OpenOptions::new().read(true).write(true).open(path).with_context(context)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(context)?;
     let mut reader = BufReader::new(&file);
     let mut resumed = Resumed::default();
     let (mut text, mut whole) = (Vec::new(), 0);
@@ -139,10 +176,17 @@ fn keep_whole_rows(path: &Path) -> Result<Resumed> {
             break;
         }
         let row: Line = serde_json::from_slice(&text).map_err(|error| {
-            Failure::input(format!("{}: row {}: {error}", path.display(), resumed.rows + 1))
+            Failure::input(format!(
+                "{}: row {}: {error}",
+                path.display(),
+                resumed.rows + 1
+            ))
         })?;
         whole += count as u64;
-        resumed = Resumed { rows: resumed.rows + 1, last_line: row.line };
+        resumed = Resumed {
+            rows: resumed.rows + 1,
+            last_line: row.line,
+        };
     }
     file.set_len(whole).with_context(context)?;
     Ok(resumed)
@@ -153,7 +197,12 @@ mod tests {
     use super::*;
 
     fn row(line: usize) -> OutputRow<'static> {
-        OutputRow { line, id: None, seed: 1, completions: &[] }
+        OutputRow {
+            line,
+            id: None,
+            seed: 1,
+            completions: &[],
+        }
     }
 
     #[test]
@@ -164,7 +213,10 @@ mod tests {
         sink.write(&row(1)).unwrap();
         assert!(!path.exists());
         sink.finish().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"line\":1,\"id\":null,\"seed\":1,\"completions\":[]}\n");
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "{\"line\":1,\"id\":null,\"seed\":1,\"completions\":[]}\n"
+        );
         assert!(!folder.path().join("out.jsonl.partial").exists());
     }
 
@@ -183,7 +235,13 @@ mod tests {
         let refused = RowSink::open(Some(&path), Resume::No).unwrap_err();
         assert!(refused.to_string().contains("--resume"), "{refused}");
         let mut sink = RowSink::open(Some(&path), Resume::Yes).unwrap();
-        assert_eq!(sink.resumed(), Resumed { rows: 2, last_line: 3 });
+        assert_eq!(
+            sink.resumed(),
+            Resumed {
+                rows: 2,
+                last_line: 3
+            }
+        );
         sink.write(&row(4)).unwrap();
         sink.finish().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -195,7 +253,9 @@ mod tests {
     fn an_empty_file_is_taken_away() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        RowSink::open(Some(&path), Resume::No).unwrap().discard_if_empty();
+        RowSink::open(Some(&path), Resume::No)
+            .unwrap()
+            .discard_if_empty();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 

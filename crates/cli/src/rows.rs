@@ -32,7 +32,10 @@ pub(crate) struct OutputRow<'a> {
 pub(crate) enum RowEvent<'a> {
     Done(OutputRow<'a>),
     /// The request failed.
-    Failed { line: usize, error: RequestError },
+    Failed {
+        line: usize,
+        error: RequestError,
+    },
     /// The line is no row.
     Unreadable(String),
 }
@@ -95,7 +98,11 @@ enum Slot {
 }
 
 impl Slot {
-    fn finish(self, tally: &mut Tally, report: &mut impl FnMut(RowEvent<'_>) -> Result<()>) -> Result<()> {
+    fn finish(
+        self,
+        tally: &mut Tally,
+        report: &mut impl FnMut(RowEvent<'_>) -> Result<()>,
+    ) -> Result<()> {
         let (row, seed, pending) = match self {
             Self::Asked(row, seed, pending) => (row, seed, pending),
             Self::Unreadable(reason) => {
@@ -107,13 +114,21 @@ impl Slot {
             Ok(completions) => {
                 tally.done += 1;
                 let (line, id) = (row.line, row.id.as_deref());
-                report(RowEvent::Done(OutputRow { line, id, seed, completions: &completions }))
+                report(RowEvent::Done(OutputRow {
+                    line,
+                    id,
+                    seed,
+                    completions: &completions,
+                }))
             }
             // No later row would fare better.
             Err(error @ RequestError::EngineStopped) => Err(error.into()),
             Err(error) => {
                 tally.failed += 1;
-                report(RowEvent::Failed { line: row.line, error })
+                report(RowEvent::Failed {
+                    line: row.line,
+                    error,
+                })
             }
         }
     }
@@ -175,7 +190,10 @@ mod tests {
         let tally = drive(
             &Backwards::default(),
             read_prompts(input.as_bytes()),
-            |row| Generate { seed: row_seed(1, row.line), ..Generate::new(Prompt::Messages(row.messages.clone())) },
+            |row| Generate {
+                seed: row_seed(1, row.line),
+                ..Generate::new(Prompt::Messages(row.messages.clone()))
+            },
             interrupt,
             |event| {
                 log.push(match event {
@@ -192,10 +210,21 @@ mod tests {
     #[test]
     fn every_row_ends_once_in_source_order() {
         let (tally, log) = run("\"a\"\n{oops\n\"bad\"\n\n\"b\"\n", &Interrupt::default());
-        assert_eq!(tally, Tally { done: 2, failed: 1, unreadable: 1, stopped: false });
+        assert_eq!(
+            tally,
+            Tally {
+                done: 2,
+                failed: 1,
+                unreadable: 1,
+                stopped: false
+            }
+        );
         assert_eq!(log[0], "1 A");
         assert!(log[1].starts_with("line 2: not JSON"), "{}", log[1]);
-        assert_eq!(log[2..], ["3 invalid request: bad".to_owned(), "5 B".to_owned()]);
+        assert_eq!(
+            log[2..],
+            ["3 invalid request: bad".to_owned(), "5 B".to_owned()]
+        );
     }
 
     #[test]

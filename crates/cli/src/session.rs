@@ -11,7 +11,10 @@ use crate::text_parts::{self, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
-use model::{CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles, Origin};
+use model::{
+    CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
+    Origin,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -50,7 +53,12 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
     if argument == EMBEDDED {
         let files = ModelFiles::from_static(EMBEDDED_GGUF)?;
         let model = files.config()?;
-        return Ok(Located { name: EMBEDDED.into(), found_as: EMBEDDED.into(), files, model });
+        return Ok(Located {
+            name: EMBEDDED.into(),
+            found_as: EMBEDDED.into(),
+            files,
+            model,
+        });
     }
     let found = model::resolve(argument, &hub_cache(), config.aliases())?;
     let found_as = match found.origin {
@@ -60,7 +68,12 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
     };
     let files = ModelFiles::open(&found.path)?;
     let model = files.config()?;
-    Ok(Located { name: argument.to_owned(), found_as, files, model })
+    Ok(Located {
+        name: argument.to_owned(),
+        found_as,
+        files,
+        model,
+    })
 }
 
 impl Located {
@@ -71,7 +84,9 @@ impl Located {
     pub(crate) fn size_in_bytes(&self) -> Result<u64> {
         let size = |path: &Path| {
             let metadata = std::fs::metadata(path);
-            metadata.map(|metadata| metadata.len()).with_context(|| format!("cannot read {}", path.display()))
+            metadata
+                .map(|metadata| metadata.len())
+                .with_context(|| format!("cannot read {}", path.display()))
         };
         if self.name == EMBEDDED {
             return Ok(EMBEDDED_GGUF.len() as u64);
@@ -84,7 +99,10 @@ impl Located {
         let mut bytes = 0;
         for entry in std::fs::read_dir(path).with_context(cannot)? {
             let file = entry.with_context(cannot)?.path();
-            if file.extension().is_some_and(|extension| extension == "safetensors") {
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "safetensors")
+            {
                 bytes += size(&file)?;
             }
         }
@@ -115,10 +133,17 @@ pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
     let most = located.model.max_position_embeddings;
     let context_tokens = config.integer("engine.context").unwrap_or(most);
     if context_tokens > most {
-        return Err(Failure::usage(format!("--context {context_tokens}: the model was made for {most} tokens")));
+        return Err(Failure::usage(format!(
+            "--context {context_tokens}: the model was made for {most} tokens"
+        )));
     }
     let adapter = args.adapter.as_deref().map(adapter_of);
-    Ok(Opened { text: parts.into_text(args)?, located, context_tokens, adapter })
+    Ok(Opened {
+        text: parts.into_text(args)?,
+        located,
+        context_tokens,
+        adapter,
+    })
 }
 
 /// The text side alone; with a tokenizer file of one's own no model is needed.
@@ -135,10 +160,14 @@ pub(crate) fn open_text(args: &ModelArgs, config: &mut Config) -> Result<Text> {
 /// `NAME=DIR`, or a folder that gives its own name.
 fn adapter_of(argument: &str) -> (String, PathBuf) {
     match argument.split_once('=') {
-        Some((name, folder)) if !name.contains(['/', '\\']) && !name.is_empty() => (name.into(), folder.into()),
+        Some((name, folder)) if !name.contains(['/', '\\']) && !name.is_empty() => {
+            (name.into(), folder.into())
+        }
         _ => {
             let folder = PathBuf::from(argument);
-            let name = folder.file_name().map_or("adapter".into(), |name| name.to_string_lossy().into_owned());
+            let name = folder
+                .file_name()
+                .map_or("adapter".into(), |name| name.to_string_lossy().into_owned());
             (name, folder)
         }
     }
@@ -159,7 +188,12 @@ impl Opened {
         let wanted_tokens = request.max_tokens.unwrap_or(1);
         if prompt_tokens + wanted_tokens > self.context_tokens {
             let context_tokens = self.context_tokens;
-            return Err(RequestError::ContextOverflow { prompt_tokens, wanted_tokens, context_tokens }.into());
+            return Err(RequestError::ContextOverflow {
+                prompt_tokens,
+                wanted_tokens,
+                context_tokens,
+            }
+            .into());
         }
         Ok(())
     }
@@ -186,14 +220,22 @@ impl Opened {
             Some("q4_k") => LoadAs::Q4K,
             _ => LoadAs::Stored,
         };
-        let weights = footprint::weights(&self.located.model, self.located.size_in_bytes()?, load_as);
-        if let Some(available) = machine::memory().available.filter(|free| *free < weights.total_bytes) {
+        let weights =
+            footprint::weights(&self.located.model, self.located.size_in_bytes()?, load_as);
+        if let Some(available) = machine::memory()
+            .available
+            .filter(|free| *free < weights.total_bytes)
+        {
             return Err(Failure::memory(format!(
                 "the weights need {} but only {} of memory are free; try --quant q4_k or a smaller model",
-                output::bytes(weights.total_bytes), output::bytes(available),
+                output::bytes(weights.total_bytes),
+                output::bytes(available),
             )));
         }
-        let options = LoadOptions { weights: load_as, max_positions: Some(self.context_tokens) };
+        let options = LoadOptions {
+            weights: load_as,
+            max_positions: Some(self.context_tokens),
+        };
         let model = self.located.files.load(&options)?;
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f16") => KvType::F16,
@@ -203,8 +245,12 @@ impl Opened {
         let kv_tokens = self.kv_tokens(config, kv_type, least_kv_tokens)?;
         let sizes = EngineConfig::new(self.context_tokens, kv_tokens, kv_type);
         let sizes = EngineConfig {
-            block_size: config.integer("engine.block_size").unwrap_or(sizes.block_size),
-            max_tokens_per_step: config.integer("engine.max_batch_tokens").unwrap_or(sizes.max_tokens_per_step),
+            block_size: config
+                .integer("engine.block_size")
+                .unwrap_or(sizes.block_size),
+            max_tokens_per_step: config
+                .integer("engine.max_batch_tokens")
+                .unwrap_or(sizes.max_tokens_per_step),
             ..sizes
         };
         let model_config = model.config().clone();
@@ -241,13 +287,15 @@ impl Opened {
             return match free {
                 Some(free) if bytes > free => Err(Failure::memory(format!(
                     "a KV cache of {tokens} tokens needs {} but only {} of memory are free; lower --kv-tokens",
-                    output::bytes(bytes), output::bytes(free),
+                    output::bytes(bytes),
+                    output::bytes(free),
                 ))),
                 _ => Ok(tokens),
             };
         }
-        footprint::kv_tokens(model, kv_type, self.context_tokens, free)
-            .ok_or_else(|| Failure::memory("no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16"))
+        footprint::kv_tokens(model, kv_type, self.context_tokens, free).ok_or_else(|| {
+            Failure::memory("no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16")
+        })
     }
 }
 
@@ -283,7 +331,9 @@ pub(crate) struct Speeds {
 
 impl Speeds {
     fn between(before: &EngineStats, after: &EngineStats) -> Self {
-        let rate = |tokens: u64, seconds: f64| (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds);
+        let rate = |tokens: u64, seconds: f64| {
+            (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds)
+        };
         Self {
             prefill: rate(
                 after.num_tokens_prefilled - before.num_tokens_prefilled,
@@ -298,7 +348,9 @@ impl Speeds {
 
     fn told(self) -> impl Iterator<Item = String> {
         let named = [("prefill", self.prefill), ("decode", self.decode)];
-        named.into_iter().filter_map(|(name, rate)| Some(format!("{name} {:.0} tok/s", rate?)))
+        named
+            .into_iter()
+            .filter_map(|(name, rate)| Some(format!("{name} {:.0} tok/s", rate?)))
     }
 }
 
@@ -319,7 +371,9 @@ impl Session {
         let _orderly = interrupt.orderly();
         let (sender, chunks) = channel::<TextChunk>();
         // Nobody listening any more means that the request was given up.
-        let pending = self.engine.generate_streaming(request, Box::new(move |chunk| drop(sender.send(chunk))));
+        let pending = self
+            .engine
+            .generate_streaming(request, Box::new(move |chunk| drop(sender.send(chunk))));
         loop {
             match chunks.recv_timeout(Duration::from_millis(50)) {
                 Ok(chunk) => {
@@ -336,20 +390,35 @@ impl Session {
         let completions = pending.wait()?;
         let elapsed = started.elapsed();
         let speeds = Speeds::between(&before, &self.engine.stats().wait()?);
-        Ok(Some(Reply { completions, first_text, elapsed, speeds }))
+        Ok(Some(Reply {
+            completions,
+            first_text,
+            elapsed,
+            speeds,
+        }))
     }
 
     /// Speeds since the start, as text.
     pub(crate) fn speeds(&self) -> Vec<String> {
         let stats = self.engine.stats().wait().unwrap_or_default();
-        Speeds::between(&EngineStats::default(), &stats).told().collect()
+        Speeds::between(&EngineStats::default(), &stats)
+            .told()
+            .collect()
     }
 
     /// Model, sampling and context in one line.
     pub(crate) fn describe(&self, sampling: &Sampling) -> String {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = sampling;
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = sampling;
         let (name, context) = (&self.name, self.context_tokens);
-        format!("{name} | temperature {temperature} top_k {top_k} top_p {top_p} min_p {min_p} | context {context}")
+        format!(
+            "{name} | temperature {temperature} top_k {top_k} top_p {top_p} min_p {min_p} | context {context}"
+        )
     }
 }
 
@@ -358,7 +427,10 @@ impl Reply {
     pub(crate) fn timing(&self) -> String {
         let (prompt, written) = self.tokens();
         let mut parts = vec![format!("{prompt} + {written} tokens")];
-        parts.extend(self.first_text.map(|time| format!("first text after {} ms", time.as_millis())));
+        parts.extend(
+            self.first_text
+                .map(|time| format!("first text after {} ms", time.as_millis())),
+        );
         parts.extend(self.speeds.told());
         parts.join(", ")
     }
@@ -375,8 +447,17 @@ impl Reply {
     }
 
     fn tokens(&self) -> (usize, usize) {
-        let prompt = self.completions.first().map_or(0, |one| one.usage.prompt_tokens);
-        (prompt, self.completions.iter().map(|one| one.usage.completion_tokens).sum())
+        let prompt = self
+            .completions
+            .first()
+            .map_or(0, |one| one.usage.prompt_tokens);
+        (
+            prompt,
+            self.completions
+                .iter()
+                .map(|one| one.usage.completion_tokens)
+                .sum(),
+        )
     }
 }
 
@@ -387,7 +468,11 @@ mod tests {
     #[test]
     fn adapters_have_names() {
         let check = |argument, name: &str, folder: &str| {
-            assert_eq!(adapter_of(argument), (name.to_owned(), PathBuf::from(folder)), "{argument}");
+            assert_eq!(
+                adapter_of(argument),
+                (name.to_owned(), PathBuf::from(folder)),
+                "{argument}"
+            );
         };
         check("runs/a/adapter", "adapter", "runs/a/adapter");
         check("judge=runs/a", "judge", "runs/a");
@@ -397,8 +482,22 @@ mod tests {
 
     #[test]
     fn speeds_are_differences() {
-        let before = EngineStats { num_tokens_prefilled: 10, prefill_seconds: 1.0, ..EngineStats::default() };
-        let after = EngineStats { num_tokens_prefilled: 30, prefill_seconds: 2.0, ..before };
-        assert_eq!(Speeds::between(&before, &after), Speeds { prefill: Some(20.0), decode: None });
+        let before = EngineStats {
+            num_tokens_prefilled: 10,
+            prefill_seconds: 1.0,
+            ..EngineStats::default()
+        };
+        let after = EngineStats {
+            num_tokens_prefilled: 30,
+            prefill_seconds: 2.0,
+            ..before
+        };
+        assert_eq!(
+            Speeds::between(&before, &after),
+            Speeds {
+                prefill: Some(20.0),
+                decode: None
+            }
+        );
     }
 }

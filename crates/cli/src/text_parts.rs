@@ -35,7 +35,12 @@ impl TextParts {
         let mut eos_ids = recommended.eos_token_ids.clone();
         eos_ids.extend(&located.model.eos_token_ids);
         eos_ids.extend(tokenizer.eos_ids());
-        Ok(Self { eos_ids: distinct(eos_ids), tokenizer, template, recommended })
+        Ok(Self {
+            eos_ids: distinct(eos_ids),
+            tokenizer,
+            template,
+            recommended,
+        })
     }
 
     /// Names of the chat templates.
@@ -70,7 +75,10 @@ impl TextParts {
 /// # Errors
 /// A file that is missing or cannot be used.
 pub(crate) fn from_files(args: &ModelArgs) -> Result<Text> {
-    let path = args.tokenizer.as_deref().unwrap_or(Path::new("tokenizer.json"));
+    let path = args
+        .tokenizer
+        .as_deref()
+        .unwrap_or(Path::new("tokenizer.json"));
     let tokenizer = tokenizer_at(path)?;
     let template = match &args.chat_template {
         Some(path) => Some(ChatTemplate::from_file(path, &tokenizer)?),
@@ -99,7 +107,9 @@ fn text(
     args: &ModelArgs,
 ) -> Result<Text> {
     let date = match &args.date {
-        Some(date) => date.parse().map_err(|error| Failure::usage(format!("--date: {error}")))?,
+        Some(date) => date
+            .parse()
+            .map_err(|error| Failure::usage(format!("--date: {error}")))?,
         None => Date::default(),
     };
     let variables: Map<String, Value> = args
@@ -107,17 +117,24 @@ fn text(
         .iter()
         .map(|(name, value)| {
             let parsed = serde_json::from_str(value);
-            (name.clone(), parsed.unwrap_or_else(|_| Value::String(value.clone())))
+            (
+                name.clone(),
+                parsed.unwrap_or_else(|_| Value::String(value.clone())),
+            )
         })
         .collect();
-    Ok(Text::new(tokenizer, template, eos_ids).with_template_variables(variables).with_template_date(date))
+    Ok(Text::new(tokenizer, template, eos_ids)
+        .with_template_variables(variables)
+        .with_template_date(date))
 }
 
 /// The tokenizer at `path`: a `tokenizer.json`, or the folder that holds one.
 fn tokenizer_at(path: &Path) -> Result<Tokenizer> {
     if !path.is_dir() && path.file_name().is_none_or(|name| name != "tokenizer.json") {
         let path = path.display();
-        return Err(Failure::usage(format!("--tokenizer {path}: expected a tokenizer.json or the folder of one")));
+        return Err(Failure::usage(format!(
+            "--tokenizer {path}: expected a tokenizer.json or the folder of one"
+        )));
     }
     Ok(Tokenizer::from_folder(folder_of(path))?)
 }
@@ -153,18 +170,36 @@ fn recommended_settings(recommended: &GenerationConfig) -> Vec<Setting> {
     let greedy = recommended.do_sample == Some(false);
     // Through text, so that 0.6 stays 0.6 and does not become the nearest f32 in decimal.
     let number = |value: f32| value.to_string().parse().map(toml::Value::Float).ok();
-    let temperature = if greedy { Some(0.0) } else { recommended.temperature };
+    let temperature = if greedy {
+        Some(0.0)
+    } else {
+        recommended.temperature
+    };
     let values = [
         ("sampling.temperature", temperature.and_then(number)),
-        ("sampling.top_k", recommended.top_k.map(|k| toml::Value::Integer(i64::from(k)))),
+        (
+            "sampling.top_k",
+            recommended
+                .top_k
+                .map(|k| toml::Value::Integer(i64::from(k))),
+        ),
         ("sampling.top_p", recommended.top_p.and_then(number)),
         ("sampling.min_p", recommended.min_p.and_then(number)),
-        ("sampling.repetition_penalty", recommended.repetition_penalty.and_then(number)),
+        (
+            "sampling.repetition_penalty",
+            recommended.repetition_penalty.and_then(number),
+        ),
     ];
     let origin = || Origin::Model("generation_config.json".into());
     values
         .into_iter()
-        .filter_map(|(key, value)| Some(Setting { key, value: value?, origin: origin() }))
+        .filter_map(|(key, value)| {
+            Some(Setting {
+                key,
+                value: value?,
+                origin: origin(),
+            })
+        })
         .collect()
 }
 
@@ -176,14 +211,27 @@ mod tests {
     fn recommendations_become_settings() {
         let check = |config: GenerationConfig, expected: &[&str]| {
             let settings = recommended_settings(&config);
-            let shown: Vec<_> = settings.iter().map(|one| format!("{}={}", one.key, one.value)).collect();
+            let shown: Vec<_> = settings
+                .iter()
+                .map(|one| format!("{}={}", one.key, one.value))
+                .collect();
             assert_eq!(shown, expected);
         };
         check(GenerationConfig::default(), &[]);
-        let some = GenerationConfig { temperature: Some(0.6), top_k: Some(20), ..GenerationConfig::default() };
-        check(some.clone(), &["sampling.temperature=0.6", "sampling.top_k=20"]);
+        let some = GenerationConfig {
+            temperature: Some(0.6),
+            top_k: Some(20),
+            ..GenerationConfig::default()
+        };
         check(
-            GenerationConfig { do_sample: Some(false), ..some },
+            some.clone(),
+            &["sampling.temperature=0.6", "sampling.top_k=20"],
+        );
+        check(
+            GenerationConfig {
+                do_sample: Some(false),
+                ..some
+            },
             &["sampling.temperature=0.0", "sampling.top_k=20"],
         );
     }

@@ -14,7 +14,10 @@ const VARIABLES: [&str; 2] = ["CANDLE_NUM_THREADS", "RAYON_NUM_THREADS"];
 /// # Errors
 /// If the program cannot be started again.
 pub(crate) fn apply(config: &Config) -> Result<()> {
-    let Some(threads) = config.integer("engine.threads").map(|threads| threads.to_string()) else {
+    let Some(threads) = config
+        .integer("engine.threads")
+        .map(|threads| threads.to_string())
+    else {
         return Ok(());
     };
     let as_wanted = |name| std::env::var(name).is_ok_and(|value| value == threads);
@@ -23,7 +26,9 @@ pub(crate) fn apply(config: &Config) -> Result<()> {
     }
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).envs(VARIABLES.map(|name| (name, &threads)));
+    command
+        .args(std::env::args_os().skip(1))
+        .envs(VARIABLES.map(|name| (name, &threads)));
     restart(command)
 }
 
@@ -35,8 +40,13 @@ fn restart(mut command: Command) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::exit, reason = "the exit code of the program that did the work")]
+#[expect(
+    clippy::exit,
+    reason = "the exit code of the program that did the work"
+)]
 fn restart(mut command: Command) -> Result<()> {
-    let status = command.status().context("cannot start with another number of threads")?;
+    let status = command
+        .status()
+        .context("cannot start with another number of threads")?;
     std::process::exit(status.code().unwrap_or(1));
 }

@@ -56,7 +56,10 @@ pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     let most_rows = args.rows.iter().copied().max().unwrap_or(1);
     let tokens_needed = most_rows * (args.prompt_tokens + args.new_tokens).next_multiple_of(64);
     let session = opened.start_for(&env.config, tokens_needed)?;
-    let threads = env.config.integer("engine.threads").unwrap_or_else(machine::threads);
+    let threads = env
+        .config
+        .integer("engine.threads")
+        .unwrap_or_else(machine::threads);
     let traffic = Traffic {
         weight_bytes: session.weights.streamed_bytes as f64,
         kv_bytes_per_token: session.kv_bytes_per_token as f64,
@@ -77,14 +80,22 @@ pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
 }
 
 fn check(args: &BenchEngineArgs) -> Result<()> {
-    let sizes = [("--prompt-tokens", args.prompt_tokens), ("--repeat", args.repeat)];
-    for (flag, value) in sizes.into_iter().chain(args.rows.iter().map(|rows| ("--rows", *rows))) {
+    let sizes = [
+        ("--prompt-tokens", args.prompt_tokens),
+        ("--repeat", args.repeat),
+    ];
+    for (flag, value) in sizes
+        .into_iter()
+        .chain(args.rows.iter().map(|rows| ("--rows", *rows)))
+    {
         if value == 0 {
             return Err(Failure::usage(format!("{flag} 0: at least 1 is needed")));
         }
     }
     if args.new_tokens < 2 {
-        return Err(Failure::usage("--new-tokens: at least 2 are needed, the first comes from prefill"));
+        return Err(Failure::usage(
+            "--new-tokens: at least 2 are needed, the first comes from prefill",
+        ));
     }
     Ok(())
 }
@@ -97,7 +108,13 @@ fn measure(
     traffic: Traffic,
 ) -> Result<[Measurement; 2]> {
     let prompts: Vec<Vec<TokenId>> = (0..rows)
-        .map(|row| random_tokens((repeat * 1_000_000 + rows * 1000 + row) as u64, args.prompt_tokens, session.vocab_size))
+        .map(|row| {
+            random_tokens(
+                (repeat * 1_000_000 + rows * 1000 + row) as u64,
+                args.prompt_tokens,
+                session.vocab_size,
+            )
+        })
         .collect();
     let before = session.engine.stats().wait()?;
     ask(session, &prompts, 1)?;
@@ -137,7 +154,10 @@ fn ask(session: &Session, prompts: &[Vec<TokenId>], max_tokens: usize) -> Result
             session.engine.generate(Generate {
                 sampling: Sampling::greedy(),
                 max_tokens: Some(max_tokens),
-                stop: Stop { ignore_eos: true, ..Stop::default() },
+                stop: Stop {
+                    ignore_eos: true,
+                    ..Stop::default()
+                },
                 ..Generate::new(Prompt::Tokens(prompt.clone()))
             })
         })
@@ -152,7 +172,9 @@ fn ask(session: &Session, prompts: &[Vec<TokenId>], max_tokens: usize) -> Result
 fn random_tokens(stream: u64, len: usize, vocab_size: usize) -> Vec<TokenId> {
     let size = vocab_size.max(1) as u64;
     let token = |index| Generate::sample_seed(stream, index) % size;
-    (1..=len).map(|index| TokenId::try_from(token(index)).unwrap_or(0)).collect()
+    (1..=len)
+        .map(|index| TokenId::try_from(token(index)).unwrap_or(0))
+        .collect()
 }
 
 fn host_share(before: &EngineStats, after: &EngineStats) -> f64 {
@@ -191,13 +213,18 @@ fn report(
     let titles = ["phase", "rows", "context", "tok/s", "of limit", "host"];
     let mut rows = vec![titles.map(String::from).to_vec()];
     for one in measurements {
-        let phase = if one.phase == Phase::Prefill { "prefill" } else { "decode" };
+        let phase = if one.phase == Phase::Prefill {
+            "prefill"
+        } else {
+            "decode"
+        };
         rows.push(vec![
             phase.into(),
             one.rows.to_string(),
             one.context.to_string(),
             format!("{:.1}", one.tok_per_s),
-            one.share_of_limit.map_or("-".into(), |share| format!("{:.0} %", share * 100.0)),
+            one.share_of_limit
+                .map_or("-".into(), |share| format!("{:.0} %", share * 100.0)),
             format!("{:.1} %", one.host_share * 100.0),
         ]);
     }
@@ -219,7 +246,9 @@ mod tests {
 
     #[test]
     fn prompts_differ_from_their_first_token_on() {
-        let all: Vec<_> = (0..50).map(|stream| random_tokens(stream, 8, 1 << 20)).collect();
+        let all: Vec<_> = (0..50)
+            .map(|stream| random_tokens(stream, 8, 1 << 20))
+            .collect();
         let mut firsts: Vec<_> = all.iter().map(|prompt| prompt[0]).collect();
         firsts.sort_unstable();
         firsts.dedup();

@@ -13,7 +13,8 @@ use data::{Generate, Message, Prompt, RequestError};
 use std::io::{self, BufRead};
 use std::process::ExitCode;
 
-const HELP: &str = "/reset forgets the conversation, /system TEXT sets the system message and forgets, /exit ends";
+const HELP: &str =
+    "/reset forgets the conversation, /system TEXT sets the system message and forgets, /exit ends";
 
 /// What a line typed by the user means.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,20 +29,32 @@ enum Line<'a> {
 
 /// Runs the command.
 pub(crate) fn run(env: &mut Env, args: &ChatArgs) -> Result<ExitCode> {
-    for setting in args.model.settings().into_iter().chain(args.sampling.settings()) {
+    for setting in args
+        .model
+        .settings()
+        .into_iter()
+        .chain(args.sampling.settings())
+    {
         env.config.insert(setting)?;
     }
     threads::apply(&env.config)?;
     let opened = session::open(&args.model, &mut env.config)?;
     let base = request::base_request(&args.sampling, &env.config)?;
     // A model without a template is refused before its weights are read.
-    opened.check(&Prompt::Messages(vec![Message::new("user", "Hello")]), &base)?;
+    opened.check(
+        &Prompt::Messages(vec![Message::new("user", "Hello")]),
+        &base,
+    )?;
     let session = opened.start(&env.config)?;
     let interactive = output::stdin_is_terminal();
     if interactive {
         output::say(&format!("{} | {HELP}", session.describe(&base.sampling)));
     }
-    let mut chat = Chat { session, base, history: Vec::new() };
+    let mut chat = Chat {
+        session,
+        base,
+        history: Vec::new(),
+    };
     chat.reset(args.system.as_deref());
     let mut input = io::stdin().lock();
     let mut text = String::new();
@@ -50,7 +63,11 @@ pub(crate) fn run(env: &mut Env, args: &ChatArgs) -> Result<ExitCode> {
             output::ask("> ");
         }
         text.clear();
-        if input.read_line(&mut text).context("cannot read standard input")? == 0 {
+        if input
+            .read_line(&mut text)
+            .context("cannot read standard input")?
+            == 0
+        {
             return Ok(ExitCode::SUCCESS);
         }
         match parse(&text) {
@@ -80,7 +97,10 @@ impl Chat {
     }
 
     fn system(&self) -> Option<String> {
-        self.history.first().filter(|first| first.role == "system").map(|first| first.content.clone())
+        self.history
+            .first()
+            .filter(|first| first.role == "system")
+            .map(|first| first.content.clone())
     }
 
     fn answer(&mut self, env: &Env, turn: &str, interactive: bool) -> Result<()> {
@@ -92,12 +112,18 @@ impl Chat {
         };
         let reply = self.session.reply(request, &env.interrupt, output::print);
         let overflowed = |error: &anyhow::Error| {
-            matches!(error.downcast_ref(), Some(RequestError::ContextOverflow { .. }))
+            matches!(
+                error.downcast_ref(),
+                Some(RequestError::ContextOverflow { .. })
+            )
         };
         match reply {
             Ok(Some(reply)) => {
                 output::print("\n")?;
-                let text = reply.completions.first().map_or("", |one| one.text.as_str());
+                let text = reply
+                    .completions
+                    .first()
+                    .map_or("", |one| one.text.as_str());
                 self.history.push(Message::new("assistant", text));
                 if interactive {
                     output::say(&closing_line(&reply));
@@ -111,7 +137,9 @@ impl Chat {
             }
             Err(error) if interactive && overflowed(&error) => {
                 self.history.pop();
-                output::say(&format!("{error}\nthe conversation is full: /reset begins a new one"));
+                output::say(&format!(
+                    "{error}\nthe conversation is full: /reset begins a new one"
+                ));
                 Ok(())
             }
             Err(error) => Err(error),

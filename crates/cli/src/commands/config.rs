@@ -21,7 +21,10 @@ pub(crate) fn show(config: &Config, origin: bool, as_json: bool) -> Result<()> {
         rows.push(row);
     }
     for (alias, target) in config.aliases() {
-        rows.push(vec![format!("aliases.{alias}"), toml::Value::from(target.as_str()).to_string()]);
+        rows.push(vec![
+            format!("aliases.{alias}"),
+            toml::Value::from(target.as_str()).to_string(),
+        ]);
     }
     Ok(output::print_line(&output::table(&rows))?)
 }

@@ -25,7 +25,12 @@ use std::time::Instant;
 /// Runs the command.
 pub(crate) fn run(env: &mut Env, args: &GenerateArgs) -> Result<ExitCode> {
     check(args)?;
-    for setting in args.model.settings().into_iter().chain(args.sampling.settings()) {
+    for setting in args
+        .model
+        .settings()
+        .into_iter()
+        .chain(args.sampling.settings())
+    {
         env.config.insert(setting)?;
     }
     if !args.dry_run {
@@ -55,7 +60,9 @@ fn check(args: &GenerateArgs) -> Result<()> {
     }
     let wants_logprobs = args.logprobs.is_some() || args.prompt_logprobs;
     if wants_logprobs && !args.json && args.input.is_none() {
-        return Err(Failure::usage("log-probabilities are part of the JSON only: add --json"));
+        return Err(Failure::usage(
+            "log-probabilities are part of the JSON only: add --json",
+        ));
     }
     Ok(())
 }
@@ -102,7 +109,11 @@ fn run_prompt(env: &Env, args: &GenerateArgs, opened: Opened, base: Generate) ->
     // A prompt that cannot be rendered or does not fit fails before the weights are read.
     opened.check(&prompt, &base)?;
     let session = opened.start(&env.config)?;
-    let request = Generate { prompt, adapter: session.adapter.clone(), ..base };
+    let request = Generate {
+        prompt,
+        adapter: session.adapter.clone(),
+        ..base
+    };
     let streams = args.n == 1 && !args.json;
     let (sampling, seed) = (request.sampling.clone(), request.seed);
     let reply = session.reply(request, &env.interrupt, |text| {
@@ -118,7 +129,10 @@ fn run_prompt(env: &Env, args: &GenerateArgs, opened: Opened, base: Generate) ->
             "completions": reply.completions, "timing": reply.timing_json(),
         }))?;
     } else if streams {
-        let ends_line = reply.completions.first().is_some_and(|one| one.text.ends_with('\n'));
+        let ends_line = reply
+            .completions
+            .first()
+            .is_some_and(|one| one.text.ends_with('\n'));
         if !ends_line {
             output::print("\n")?;
         }
@@ -133,7 +147,11 @@ fn run_prompt(env: &Env, args: &GenerateArgs, opened: Opened, base: Generate) ->
 
 /// Tokens, speeds and what a reader should know about how the texts ended.
 pub(crate) fn closing_line(reply: &Reply) -> String {
-    let cut = reply.completions.iter().filter(|one| one.finish_reason == FinishReason::Length).count();
+    let cut = reply
+        .completions
+        .iter()
+        .filter(|one| one.finish_reason == FinishReason::Length)
+        .count();
     let cut = match (cut, reply.completions.len()) {
         (0, _) => String::new(),
         (1, 1) => ", cut by the token limit".to_owned(),
@@ -142,7 +160,13 @@ pub(crate) fn closing_line(reply: &Reply) -> String {
     format!("[{}{cut}]", reply.timing())
 }
 
-fn run_rows(env: &Env, args: &GenerateArgs, opened: Opened, base: Generate, input: &Path) -> Result<ExitCode> {
+fn run_rows(
+    env: &Env,
+    args: &GenerateArgs,
+    opened: Opened,
+    base: Generate,
+    input: &Path,
+) -> Result<ExitCode> {
     let mut source = read_prompts(open_input(input)?);
     let resume = if args.resume { Resume::Yes } else { Resume::No };
     let mut sink = RowSink::open(args.output.as_deref(), resume)?;
@@ -175,7 +199,17 @@ fn run_rows(env: &Env, args: &GenerateArgs, opened: Opened, base: Generate, inpu
     });
     drop((progress, orderly));
     let failed_before = passed.saturating_sub(resumed);
-    conclude(driven, sink, &Run { written, resumed, failed_before, started, session: &session })
+    conclude(
+        driven,
+        sink,
+        &Run {
+            written,
+            resumed,
+            failed_before,
+            started,
+            session: &session,
+        },
+    )
 }
 
 fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
@@ -184,7 +218,10 @@ fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
     }
     let file = File::open(path).map_err(|error| request::unreadable(path, &error))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Failure::input(format!("cannot read {}: it is a folder", path.display())));
+        return Err(Failure::input(format!(
+            "cannot read {}: it is a folder",
+            path.display()
+        )));
     }
     Ok(Box::new(BufReader::new(file)))
 }
@@ -202,7 +239,10 @@ struct Head {
 impl Head {
     /// Reads up to the first row after `last_line`.
     fn read(source: &mut impl Iterator<Item = SourceRow>, last_line: usize) -> Self {
-        let mut head = Self { lines: Vec::new(), passed: 0 };
+        let mut head = Self {
+            lines: Vec::new(),
+            passed: 0,
+        };
         for row in source {
             let line = match &row {
                 Ok(row) => row.line,
@@ -223,24 +263,38 @@ impl Head {
     }
 
     fn has_row(&self) -> bool {
-        self.lines.last().is_some_and(|last| !matches!(last, Err(RowsError::Row { .. })))
+        self.lines
+            .last()
+            .is_some_and(|last| !matches!(last, Err(RowsError::Row { .. })))
     }
 
     /// There is nothing to do: either all was done before, or no line is a row.
     fn conclude(self, sink: RowSink, input: &Path) -> Result<ExitCode> {
         let done = sink.resumed().rows;
-        for error in self.lines.iter().filter_map(|line| line.as_ref().err()).take(LINES_SHOWN) {
+        for error in self
+            .lines
+            .iter()
+            .filter_map(|line| line.as_ref().err())
+            .take(LINES_SHOWN)
+        {
             output::say(&error.to_string());
         }
         if done == 0 {
             sink.discard_if_empty();
             let count = self.lines.len();
-            return Err(Failure::input(format!("{}: none of its {count} rows can be used", input.display())));
+            return Err(Failure::input(format!(
+                "{}: none of its {count} rows can be used",
+                input.display()
+            )));
         }
         sink.finish()?;
         output::say(&format!("[{done} rows from before, nothing left to do]"));
         let missing = self.passed > done || !self.lines.is_empty();
-        Ok(if missing { ExitCode::from(SOME_ROWS_FAILED) } else { ExitCode::SUCCESS })
+        Ok(if missing {
+            ExitCode::from(SOME_ROWS_FAILED)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 
@@ -277,7 +331,11 @@ impl Counts {
     fn add(&mut self, one: &Completion) {
         self.completions += 1;
         // The samples of a request share one prompt.
-        self.prompt_tokens += if one.index == 0 { one.usage.prompt_tokens } else { 0 };
+        self.prompt_tokens += if one.index == 0 {
+            one.usage.prompt_tokens
+        } else {
+            0
+        };
         self.completion_tokens += one.usage.completion_tokens;
         self.cut += usize::from(one.finish_reason == FinishReason::Length);
     }
@@ -307,7 +365,11 @@ fn conclude(driven: Result<Tally>, sink: RowSink, run: &Run<'_>) -> Result<ExitC
     sink.finish()?;
     output::say(&summary(tally, run));
     let missing = tally.failed + tally.unreadable + run.failed_before;
-    Ok(if missing > 0 { ExitCode::from(SOME_ROWS_FAILED) } else { ExitCode::SUCCESS })
+    Ok(if missing > 0 {
+        ExitCode::from(SOME_ROWS_FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn summary(tally: Tally, run: &Run<'_>) -> String {
@@ -323,7 +385,10 @@ fn summary(tally: Tally, run: &Run<'_>) -> String {
         }
     }
     let seconds = run.started.elapsed().as_secs_f64();
-    parts.push(format!("{} + {} tokens", run.written.prompt_tokens, run.written.completion_tokens));
+    parts.push(format!(
+        "{} + {} tokens",
+        run.written.prompt_tokens, run.written.completion_tokens
+    ));
     parts.push(format!("{seconds:.1} s"));
     parts.extend(run.session.speeds());
     format!("[{}]", parts.join(", "))

@@ -26,7 +26,11 @@ pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
             "embedded": EMBEDDED, "cache": cache.root(), "models": models, "aliases": config.aliases(),
         }));
     }
-    let mut rows = vec![vec![EMBEDDED.to_owned(), "toy for trying out".into(), "in the program".into()]];
+    let mut rows = vec![vec![
+        EMBEDDED.to_owned(),
+        "toy for trying out".into(),
+        "in the program".into(),
+    ]];
     for one in &cached {
         let size = output::bytes(one.size_in_bytes);
         let state = match one.missing.len() {
@@ -47,7 +51,10 @@ pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
 
 /// Prints what is known about a model without its weights.
 pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Result<()> {
-    let located = session::locate(argument.or(config.text("model")).unwrap_or(EMBEDDED), config)?;
+    let located = session::locate(
+        argument.or(config.text("model")).unwrap_or(EMBEDDED),
+        config,
+    )?;
     let (model, parts) = (&located.model, TextParts::of(&located)?);
     let kv_per_token = KvPool::bytes_per_token(model, KvType::F16);
     let recommended: serde_json::Map<_, _> = parts
@@ -74,7 +81,14 @@ pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Re
     };
     let rows: Vec<Vec<String>> = facts
         .into_iter()
-        .map(|(key, value)| vec![key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)])
+        .map(|(key, value)| {
+            vec![
+                key,
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned),
+            ]
+        })
         .collect();
     Ok(output::print_line(&output::table(&rows))?)
 }

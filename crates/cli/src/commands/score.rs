@@ -61,9 +61,18 @@ fn document(model: &str, args: &ScoreArgs, scores: &Scores) -> Value {
 /// One line per suffix and choice.
 fn rows(args: &ScoreArgs, scores: &Scores) -> Vec<Vec<String>> {
     let quoted = |text: &str| Value::from(text).to_string();
-    let mut rows = vec![["suffix", "choice", "probability", "logprob", "mass"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["suffix", "choice", "probability", "logprob", "mass"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for (index, one) in scores.suffixes.iter().enumerate() {
-        for ((choice, probability), logprob) in args.choice.iter().zip(&one.probabilities).zip(&one.logprobs) {
+        for ((choice, probability), logprob) in args
+            .choice
+            .iter()
+            .zip(&one.probabilities)
+            .zip(&one.logprobs)
+        {
             rows.push(vec![
                 suffix_name(args, index).map_or("-".into(), quoted),
                 quoted(choice),

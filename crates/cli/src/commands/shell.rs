@@ -26,15 +26,23 @@ pub(crate) fn man(dir: Option<&Path>) -> Result<()> {
 }
 
 fn write_pages(command: &Command, dir: &Path) -> Result<()> {
-    let path = dir.join(format!("{}.1", command.get_display_name().unwrap_or(command.get_name())));
+    let path = dir.join(format!(
+        "{}.1",
+        command.get_display_name().unwrap_or(command.get_name())
+    ));
     std::fs::write(&path, page(command)?)
         .with_context(|| format!("cannot write {}", path.display()))?;
     let visible = |command: &&Command| command.get_name() != "help" && !command.is_hide_set();
-    command.get_subcommands().filter(visible).try_for_each(|inner| write_pages(inner, dir))
+    command
+        .get_subcommands()
+        .filter(visible)
+        .try_for_each(|inner| write_pages(inner, dir))
 }
 
 fn page(command: &Command) -> Result<Vec<u8>> {
-    let is_root = command.get_display_name().is_none_or(|name| !name.contains('-'));
+    let is_root = command
+        .get_display_name()
+        .is_none_or(|name| !name.contains('-'));
     let mut command = command.clone();
     if !is_root {
         command = command.after_help(EXIT_CODES);

@@ -1,1 +1,18 @@
-//! End-to-end tests through the binary.
+//! End-to-end tests through the binary, on the embedded model.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
+mod facts;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod manners;
+#[cfg(test)]
+mod rows;
+#[cfg(test)]
+mod score;

@@ -1,2 +1,76 @@
-//! cli
-fn main() {}
+//! The binary `autodidact`: the command line around the engine. Everything worth testing
+//! lives in the crates below or in the pure functions of these modules.
+
+mod args;
+mod commands;
+mod config;
+mod error;
+mod footprint;
+mod interrupt;
+mod machine;
+mod output;
+mod request;
+mod row_sink;
+mod rows;
+mod session;
+mod text_parts;
+mod threads;
+
+use anyhow::Result;
+use args::{BenchCommand, Cli, Command, ConfigCommand, ModelsCommand};
+use clap::Parser;
+use commands::Env;
+use config::{Config, Sources};
+use interrupt::Interrupt;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if error::is_closed_output(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::say(&error::describe(&error));
+            ExitCode::from(error::exit_code(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Completions { shell } => return done(commands::shell::completions(*shell)),
+        Command::Man { dir } => return done(commands::shell::man(dir.as_deref())),
+        _ => {}
+    }
+    let config = Config::read(&Sources::of_process(cli.set, cli.config));
+    let config = config.map_err(|error| {
+        error::Failure::usage(error::describe(&error).trim_start_matches("error: "))
+    })?;
+    let mut env = Env {
+        config,
+        interrupt: Interrupt::install()?,
+    };
+    match cli.command {
+        Command::Generate(args) => commands::generate::run(&mut env, &args),
+        Command::Chat(args) => commands::chat::run(&mut env, &args),
+        Command::Score(args) => done(commands::score::run(&mut env, &args)),
+        Command::Bench(BenchCommand::Engine(args)) => {
+            done(commands::bench::engine(&mut env, &args))
+        }
+        Command::Models(ModelsCommand::Ls { json }) => {
+            done(commands::models::ls(&env.config, json))
+        }
+        Command::Models(ModelsCommand::Show { model, json }) => {
+            done(commands::models::show(&env.config, model.as_deref(), json))
+        }
+        Command::Doctor(args) => done(commands::doctor::run(&env.config, args.json)),
+        Command::Config(ConfigCommand::Show { origin, json }) => {
+            done(commands::config::show(&env.config, origin, json))
+        }
+        Command::Completions { .. } | Command::Man { .. } => unreachable!("answered above"),
+    }
+}
+
+fn done(result: Result<()>) -> Result<ExitCode> {
+    result.map(|()| ExitCode::SUCCESS)
+}

@@ -2,7 +2,7 @@
 
 use crate::grammar::GrammarVocabulary;
 use data::{Message, Prompt, RequestError, TokenId};
-use model::{ChatTemplate, Conversation, Detokenizer, Rendered, Show, Special, Start, Tokenizer};
+use model::{ChatTemplate, Conversation, Date, Detokenizer, Rendered, Show, Special, Start, Tokenizer};
 use std::sync::Arc;
 
 /// How an engine reads and writes text; usable without an engine.
@@ -12,6 +12,7 @@ pub struct Text {
     template: Option<Arc<ChatTemplate>>,
     eos_ids: Vec<TokenId>,
     template_variables: TemplateVariables,
+    template_date: Date,
 }
 
 /// Variables a template sees beside the messages, such as `enable_thinking`.
@@ -20,13 +21,25 @@ pub type TemplateVariables = serde_json::Map<String, serde_json::Value>;
 impl Text {
     /// A tokenizer, the chat template if the model has one, and the tokens that end an answer.
     pub fn new(tokenizer: Tokenizer, template: Option<ChatTemplate>, eos_ids: Vec<TokenId>) -> Self {
-        Self { tokenizer: Arc::new(tokenizer), template: template.map(Arc::new), eos_ids, template_variables: TemplateVariables::new() }
+        Self {
+            tokenizer: Arc::new(tokenizer),
+            template: template.map(Arc::new),
+            eos_ids,
+            template_variables: TemplateVariables::new(),
+            template_date: Date::default(),
+        }
     }
 
     /// The same with variables for the template.
     #[must_use]
     pub fn with_template_variables(self, template_variables: TemplateVariables) -> Self {
         Self { template_variables, ..self }
+    }
+
+    /// The same with another date for templates that ask for today's.
+    #[must_use]
+    pub fn with_template_date(self, template_date: Date) -> Self {
+        Self { template_date, ..self }
     }
 
     /// The tokenizer.
@@ -44,6 +57,15 @@ impl Text {
         &self.eos_ids
     }
 
+    /// What the template is given for these messages.
+    pub fn conversation(&self, messages: &[Message]) -> Conversation {
+        Conversation {
+            date: self.template_date,
+            variables: self.template_variables.clone(),
+            ..Conversation::from_messages(messages)
+        }
+    }
+
     /// The conversation as the template writes it, ready for the assistant's answer.
     ///
     /// # Errors
@@ -54,10 +76,8 @@ impl Text {
                 "the model has no chat template, so it can complete text but not answer messages; give one with --chat-template, or use --raw".into(),
             ));
         };
-        let mut conversation = Conversation::from_messages(messages);
-        conversation.variables.extend(self.template_variables.clone());
         template
-            .render_for(&self.tokenizer, &conversation)
+            .render_for(&self.tokenizer, &self.conversation(messages))
             .map_err(|error| RequestError::Invalid(error.to_string()))
     }
 

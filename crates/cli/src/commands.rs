@@ -1,0 +1,20 @@
+//! One module per command.
+
+use crate::config::Config;
+use crate::interrupt::Interrupt;
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod generate;
+pub(crate) mod models;
+pub(crate) mod score;
+pub(crate) mod shell;
+
+/// What every command that computes is given.
+#[derive(Debug)]
+pub(crate) struct Env {
+    pub(crate) config: Config,
+    pub(crate) interrupt: Interrupt,
+}

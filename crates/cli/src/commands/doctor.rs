@@ -1,0 +1,223 @@
+//! `doctor`: what this machine is, which models it has, and which of them fit.
+
+use crate::commands::models::shortened;
+use crate::config::Config;
+use crate::footprint;
+use crate::machine::{self, Memory};
+use crate::output;
+use crate::session;
+use anyhow::Result;
+use model::{CachedModel, KvPool, KvType, LoadAs, ModelFiles};
+use serde::Serialize;
+use serde_json::json;
+
+/// Memory left to the rest of the program and the system.
+const SPARE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// One model as found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    id: String,
+    size_bytes: u64,
+    missing: Vec<String>,
+    /// Why the model cannot be used though its files are there.
+    problem: Option<String>,
+    /// Ways to hold it in the memory that is free now; empty if there is none.
+    fits: Vec<Fit>,
+}
+
+/// A precision and the context that remains beside it.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Fit {
+    weights: &'static str,
+    weight_bytes: u64,
+    /// Tokens of an f16 KV cache in the rest of the memory.
+    kv_tokens: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(config: &Config, as_json: bool) -> Result<()> {
+    let memory = machine::memory();
+    let cache = session::hub_cache();
+    let findings: Vec<Finding> = cache
+        .list()
+        .into_iter()
+        .map(|one| examine(one, memory))
+        .collect();
+    let aliases: Vec<(&String, Result<(), String>)> = config
+        .aliases()
+        .keys()
+        .map(|alias| {
+            (
+                alias,
+                session::locate(alias, config)
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+            )
+        })
+        .collect();
+    if as_json {
+        let broken: Vec<_> = aliases
+            .iter()
+            .filter_map(|(alias, result)| Some((alias, result.as_ref().err()?)))
+            .collect();
+        return output::print_json(&json!({
+            "version": env!("CARGO_PKG_VERSION"), "cpu": machine::cpu_name(),
+            "cpu_features": machine::cpu_features(), "threads": machine::threads(),
+            "memory_bytes": memory.total, "memory_available_bytes": memory.available,
+            "cache": cache.root(), "models": findings, "broken_aliases": broken,
+        }));
+    }
+    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), output::bytes);
+    let features = machine::cpu_features();
+    let mut lines = vec![
+        format!("autodidact {}  no network code", env!("CARGO_PKG_VERSION")),
+        format!(
+            "cpu     {}",
+            machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+        ),
+        format!(
+            "        {} threads, {}",
+            machine::threads(),
+            if features.is_empty() {
+                "no vector extensions".into()
+            } else {
+                features.join(" ")
+            }
+        ),
+        format!(
+            "memory  {} free of {}",
+            known(memory.available),
+            known(memory.total)
+        ),
+        format!("models  {} in {}", findings.len(), cache.root().display()),
+    ];
+    lines.extend(
+        findings
+            .iter()
+            .map(|finding| format!("  {}", told(finding))),
+    );
+    for (alias, result) in &aliases {
+        lines.push(match result {
+            Ok(()) => format!("  {alias}  alias, found"),
+            Err(error) => format!("  {alias}  alias, broken: {error}"),
+        });
+    }
+    Ok(output::print_line(&lines.join("\n"))?)
+}
+
+fn examine(model: CachedModel, memory: Memory) -> Finding {
+    let CachedModel {
+        id,
+        path,
+        size_in_bytes,
+        missing,
+        ..
+    } = model;
+    let mut finding = Finding {
+        id,
+        size_bytes: size_in_bytes,
+        missing,
+        problem: None,
+        fits: Vec::new(),
+    };
+    if !finding.missing.is_empty() || !path.join("config.json").exists() {
+        return finding;
+    }
+    match ModelFiles::open(&path).and_then(|files| files.config()) {
+        Err(error) => finding.problem = Some(error.to_string()),
+        Ok(config) => {
+            let kv_bytes = KvPool::bytes_per_token(&config, KvType::F16) as u64;
+            let size = |load_as| footprint::weights(&config, size_in_bytes, load_as).total_bytes;
+            let sizes = [
+                ("stored", LoadAs::Stored),
+                ("q8_0", LoadAs::Q8_0),
+                ("q4_k", LoadAs::Q4K),
+            ]
+            .map(|(name, load_as)| (name, size(load_as)));
+            finding.fits = fits(&sizes, kv_bytes, memory.available);
+        }
+    }
+    finding
+}
+
+/// The precisions that leave room for a KV cache; each smaller than the one before.
+fn fits(
+    sizes: &[(&'static str, u64)],
+    kv_bytes_per_token: u64,
+    available: Option<u64>,
+) -> Vec<Fit> {
+    let Some(available) = available else {
+        return Vec::new();
+    };
+    let mut fits: Vec<Fit> = Vec::new();
+    for &(weights, weight_bytes) in sizes {
+        let rest = available
+            .saturating_sub(weight_bytes)
+            .saturating_sub(SPARE_BYTES);
+        let kv_tokens = rest / kv_bytes_per_token.max(1);
+        let is_smaller = fits
+            .last()
+            .is_none_or(|last| weight_bytes < last.weight_bytes);
+        if kv_tokens > 0 && is_smaller {
+            fits.push(Fit {
+                weights,
+                weight_bytes,
+                kv_tokens,
+            });
+        }
+    }
+    fits
+}
+
+fn told(finding: &Finding) -> String {
+    let state = if !finding.missing.is_empty() {
+        format!(
+            "{} missing: {}",
+            finding.missing.len(),
+            shortened(&finding.missing)
+        )
+    } else if let Some(problem) = &finding.problem {
+        format!("cannot be used: {problem}")
+    } else if finding.fits.is_empty() {
+        "complete, does not fit in the free memory".to_owned()
+    } else {
+        let ways = finding.fits.iter().map(|fit| {
+            format!(
+                "{} with {}k tokens of cache",
+                fit.weights,
+                fit.kv_tokens / 1000
+            )
+        });
+        format!("complete, fits: {}", ways.collect::<Vec<_>>().join(", "))
+    };
+    format!(
+        "{}  {}  {state}",
+        finding.id,
+        output::bytes(finding.size_bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_leaves_room_fits() {
+        let sizes = [
+            ("stored", 16_000_000_000),
+            ("q8_0", 8_000_000_000),
+            ("q4_k", 8_000_000_000),
+        ];
+        let names = |available| {
+            fits(&sizes, 100_000, available)
+                .iter()
+                .map(|fit| fit.weights)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(Some(32_000_000_000)), ["stored", "q8_0"]);
+        assert_eq!(names(Some(10_000_000_000)), ["q8_0"]);
+        assert!(names(Some(8_000_000_000)).is_empty());
+        assert!(names(None).is_empty());
+    }
+}

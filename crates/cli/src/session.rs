@@ -1,0 +1,503 @@
+//! From a model's name to a running engine: the only module that wires model and engine.
+
+use crate::args::ModelArgs;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::footprint::{self, Weights};
+use crate::interrupt::Interrupt;
+use crate::machine;
+use crate::output;
+use crate::text_parts::{self, TextParts};
+use anyhow::{Context, Result};
+use data::{Completion, Generate, Prompt, RequestError, Sampling};
+use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
+use model::{
+    CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
+    Origin,
+};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Name of the model inside the program.
+pub(crate) const EMBEDDED: &str = "embedded";
+/// The model itself.
+pub(crate) static EMBEDDED_GGUF: &[u8] = include_bytes!("../../../models/tiny/tiny.gguf");
+
+/// The Hugging Face cache that this environment names.
+pub(crate) fn hub_cache() -> HubCache {
+    HubCache::from_env(|name| std::env::var_os(name))
+}
+
+/// A model that was found; its config is read, its weights are not.
+#[derive(Debug)]
+pub(crate) struct Located {
+    /// As the user named it.
+    pub(crate) name: String,
+    /// How the name was understood.
+    pub(crate) found_as: String,
+    pub(crate) files: ModelFiles,
+    pub(crate) model: ModelConfig,
+}
+
+/// Finds a model: the embedded one, a path, an id in the cache, an alias.
+///
+/// # Errors
+/// Nothing of this name, files missing, a config that cannot be computed.
+pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
+    let argument = match config.alias(argument) {
+        Some(EMBEDDED) => EMBEDDED,
+        _ => argument,
+    };
+    if argument == EMBEDDED {
+        let files = ModelFiles::from_static(EMBEDDED_GGUF)?;
+        let model = files.config()?;
+        return Ok(Located {
+            name: EMBEDDED.into(),
+            found_as: EMBEDDED.into(),
+            files,
+            model,
+        });
+    }
+    let found = model::resolve(argument, &hub_cache(), config.aliases())?;
+    let found_as = match found.origin {
+        Origin::Path => "path".to_owned(),
+        Origin::HubCache { id, commit } => format!("{id} at {commit} in the Hugging Face cache"),
+        Origin::Alias(target) => format!("alias of {target}"),
+    };
+    let files = ModelFiles::open(&found.path)?;
+    let model = files.config()?;
+    Ok(Located {
+        name: argument.to_owned(),
+        found_as,
+        files,
+        model,
+    })
+}
+
+impl Located {
+    /// Bytes of the weights' files.
+    ///
+    /// # Errors
+    /// A file that cannot be looked at.
+    pub(crate) fn size_in_bytes(&self) -> Result<u64> {
+        let size = |path: &Path| {
+            let metadata = std::fs::metadata(path);
+            metadata
+                .map(|metadata| metadata.len())
+                .with_context(|| format!("cannot read {}", path.display()))
+        };
+        if self.name == EMBEDDED {
+            return Ok(EMBEDDED_GGUF.len() as u64);
+        }
+        let path = self.files.path();
+        if !path.is_dir() {
+            return GgufFile::open(path)?.paths().map(size).sum();
+        }
+        let cannot = || format!("cannot read {}", path.display());
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(path).with_context(cannot)? {
+            let file = entry.with_context(cannot)?.path();
+            if file
+                .extension()
+                .is_some_and(|extension| extension == "safetensors")
+            {
+                bytes += size(&file)?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// A model whose text side is ready; nothing heavy has happened yet.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    located: Located,
+    text: Text,
+    context_tokens: usize,
+    adapter: Option<(String, PathBuf)>,
+}
+
+/// Finds the configured model, reads its text side and takes its recommended sampling into
+/// the configuration.
+///
+/// # Errors
+/// As [`locate`]; a template, tokenizer or context that cannot be used.
+pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
+    let located = locate(config.text("model").unwrap_or(EMBEDDED), config)?;
+    let parts = TextParts::of(&located)?;
+    for setting in &parts.recommended_settings() {
+        config.insert(setting.clone())?;
+    }
+    let most = located.model.max_position_embeddings;
+    let context_tokens = config.integer("engine.context").unwrap_or(most);
+    if context_tokens > most {
+        return Err(Failure::usage(format!(
+            "--context {context_tokens}: the model was made for {most} tokens"
+        )));
+    }
+    let adapter = args.adapter.as_deref().map(adapter_of);
+    Ok(Opened {
+        text: parts.into_text(args)?,
+        located,
+        context_tokens,
+        adapter,
+    })
+}
+
+/// The text side alone; with a tokenizer file of one's own no model is needed.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_text(args: &ModelArgs, config: &mut Config) -> Result<Text> {
+    if args.tokenizer.is_some() {
+        return text_parts::from_files(args);
+    }
+    Ok(open(args, config)?.text)
+}
+
+/// `NAME=DIR`, or a folder that gives its own name.
+fn adapter_of(argument: &str) -> (String, PathBuf) {
+    match argument.split_once('=') {
+        Some((name, folder)) if !name.contains(['/', '\\']) && !name.is_empty() => {
+            (name.into(), folder.into())
+        }
+        _ => {
+            let folder = PathBuf::from(argument);
+            let name = folder
+                .file_name()
+                .map_or("adapter".into(), |name| name.to_string_lossy().into_owned());
+            (name, folder)
+        }
+    }
+}
+
+impl Opened {
+    /// How this model reads and writes text.
+    pub(crate) fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// Fails where a request for this prompt would fail before its first step.
+    ///
+    /// # Errors
+    /// No template, a template that refuses, a prompt that does not fit in the context.
+    pub(crate) fn check(&self, prompt: &Prompt, request: &Generate) -> Result<()> {
+        let prompt_tokens = text_parts::tokenize(&self.text, prompt)?.len();
+        let wanted_tokens = request.max_tokens.unwrap_or(1);
+        if prompt_tokens + wanted_tokens > self.context_tokens {
+            let context_tokens = self.context_tokens;
+            return Err(RequestError::ContextOverflow {
+                prompt_tokens,
+                wanted_tokens,
+                context_tokens,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Loads the weights and starts the engine.
+    ///
+    /// # Errors
+    /// Weights that are damaged or do not fit in memory.
+    pub(crate) fn start(self, config: &Config) -> Result<Session> {
+        self.start_sized(config, None)
+    }
+
+    /// Like [`Opened::start`], with a KV pool of at least this many tokens.
+    ///
+    /// # Errors
+    /// As [`Opened::start`].
+    pub(crate) fn start_for(self, config: &Config, kv_tokens: usize) -> Result<Session> {
+        self.start_sized(config, Some(kv_tokens))
+    }
+
+    fn start_sized(self, config: &Config, least_kv_tokens: Option<usize>) -> Result<Session> {
+        let load_as = match config.text("engine.quant") {
+            Some("q8_0") => LoadAs::Q8_0,
+            Some("q4_k") => LoadAs::Q4K,
+            _ => LoadAs::Stored,
+        };
+        let weights =
+            footprint::weights(&self.located.model, self.located.size_in_bytes()?, load_as);
+        if let Some(available) = machine::memory()
+            .available
+            .filter(|free| *free < weights.total_bytes)
+        {
+            return Err(Failure::memory(format!(
+                "the weights need {} but only {} of memory are free; try --quant q4_k or a smaller model",
+                output::bytes(weights.total_bytes),
+                output::bytes(available),
+            )));
+        }
+        let options = LoadOptions {
+            weights: load_as,
+            max_positions: Some(self.context_tokens),
+        };
+        let model = self.located.files.load(&options)?;
+        let kv_type = match config.text("engine.kv_dtype") {
+            Some("f16") => KvType::F16,
+            Some(_) => KvType::F32,
+            None => model.default_kv_type(),
+        };
+        let kv_tokens = self.kv_tokens(config, kv_type, least_kv_tokens)?;
+        let sizes = EngineConfig::new(self.context_tokens, kv_tokens, kv_type);
+        let sizes = EngineConfig {
+            block_size: config
+                .integer("engine.block_size")
+                .unwrap_or(sizes.block_size),
+            max_tokens_per_step: config
+                .integer("engine.max_batch_tokens")
+                .unwrap_or(sizes.max_tokens_per_step),
+            ..sizes
+        };
+        let model_config = model.config().clone();
+        let adapter = match &self.adapter {
+            Some((name, folder)) => Some((name.clone(), model.load_adapter(folder)?)),
+            None => None,
+        };
+        let engine = Engine::start(Box::new(model), self.text, sizes)?;
+        let adapter = match adapter {
+            Some((name, adapter)) => {
+                engine.load_adapter(&name, adapter).wait()?;
+                Some(name)
+            }
+            None => None,
+        };
+        Ok(Session {
+            name: self.located.name,
+            adapter,
+            weights,
+            kv_tokens,
+            kv_bytes_per_token: KvPool::bytes_per_token(&model_config, kv_type),
+            vocab_size: model_config.vocab_size,
+            context_tokens: self.context_tokens,
+            engine,
+        })
+    }
+
+    fn kv_tokens(&self, config: &Config, kv_type: KvType, least: Option<usize>) -> Result<usize> {
+        let model = &self.located.model;
+        let free = machine::memory().available;
+        let asked = config.integer("engine.kv_tokens").or(least);
+        if let Some(tokens) = asked {
+            let bytes = tokens as u64 * KvPool::bytes_per_token(model, kv_type) as u64;
+            return match free {
+                Some(free) if bytes > free => Err(Failure::memory(format!(
+                    "a KV cache of {tokens} tokens needs {} but only {} of memory are free; lower --kv-tokens",
+                    output::bytes(bytes),
+                    output::bytes(free),
+                ))),
+                _ => Ok(tokens),
+            };
+        }
+        footprint::kv_tokens(model, kv_type, self.context_tokens, free).ok_or_else(|| {
+            Failure::memory("no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16")
+        })
+    }
+}
+
+/// A running engine with what commands say about it.
+pub(crate) struct Session {
+    pub(crate) engine: Engine,
+    /// The model as the user named it.
+    pub(crate) name: String,
+    /// Name of the loaded adapter.
+    pub(crate) adapter: Option<String>,
+    pub(crate) weights: Weights,
+    pub(crate) kv_tokens: usize,
+    pub(crate) kv_bytes_per_token: usize,
+    pub(crate) vocab_size: usize,
+    context_tokens: usize,
+}
+
+/// Finished completions of one request with its times.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) completions: Vec<Completion>,
+    first_text: Option<Duration>,
+    elapsed: Duration,
+    speeds: Speeds,
+}
+
+/// Tokens per second; `None` where nothing was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Speeds {
+    pub(crate) prefill: Option<f64>,
+    pub(crate) decode: Option<f64>,
+}
+
+impl Speeds {
+    fn between(before: &EngineStats, after: &EngineStats) -> Self {
+        let rate = |tokens: u64, seconds: f64| {
+            (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds)
+        };
+        Self {
+            prefill: rate(
+                after.num_tokens_prefilled - before.num_tokens_prefilled,
+                after.prefill_seconds - before.prefill_seconds,
+            ),
+            decode: rate(
+                after.num_tokens_decoded - before.num_tokens_decoded,
+                after.decode_seconds - before.decode_seconds,
+            ),
+        }
+    }
+
+    fn told(self) -> impl Iterator<Item = String> {
+        let named = [("prefill", self.prefill), ("decode", self.decode)];
+        named
+            .into_iter()
+            .filter_map(|(name, rate)| Some(format!("{name} {:.0} tok/s", rate?)))
+    }
+}
+
+impl Session {
+    /// Asks for completions and hands the text out while it is written; `None` if the user
+    /// stopped it.
+    ///
+    /// # Errors
+    /// Why the request failed, or why the text could not be handed out.
+    pub(crate) fn reply(
+        &self,
+        request: Generate,
+        interrupt: &Interrupt,
+        mut on_text: impl FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<Option<Reply>> {
+        let before = self.engine.stats().wait()?;
+        let (started, mut first_text) = (Instant::now(), None);
+        let _orderly = interrupt.orderly();
+        let (sender, chunks) = channel::<TextChunk>();
+        // Nobody listening any more means that the request was given up.
+        let pending = self
+            .engine
+            .generate_streaming(request, Box::new(move |chunk| drop(sender.send(chunk))));
+        loop {
+            match chunks.recv_timeout(Duration::from_millis(50)) {
+                Ok(chunk) => {
+                    first_text.get_or_insert_with(|| started.elapsed());
+                    on_text(&chunk.text)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if interrupt.requested() {
+                return Ok(None);
+            }
+        }
+        let completions = pending.wait()?;
+        let elapsed = started.elapsed();
+        let speeds = Speeds::between(&before, &self.engine.stats().wait()?);
+        Ok(Some(Reply {
+            completions,
+            first_text,
+            elapsed,
+            speeds,
+        }))
+    }
+
+    /// Speeds since the start, as text.
+    pub(crate) fn speeds(&self) -> Vec<String> {
+        let stats = self.engine.stats().wait().unwrap_or_default();
+        Speeds::between(&EngineStats::default(), &stats)
+            .told()
+            .collect()
+    }
+
+    /// Model, sampling and context in one line.
+    pub(crate) fn describe(&self, sampling: &Sampling) -> String {
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = sampling;
+        let (name, context) = (&self.name, self.context_tokens);
+        format!(
+            "{name} | temperature {temperature} top_k {top_k} top_p {top_p} min_p {min_p} | context {context}"
+        )
+    }
+}
+
+impl Reply {
+    /// Tokens and speeds, as text.
+    pub(crate) fn timing(&self) -> String {
+        let (prompt, written) = self.tokens();
+        let mut parts = vec![format!("{prompt} + {written} tokens")];
+        parts.extend(
+            self.first_text
+                .map(|time| format!("first text after {} ms", time.as_millis())),
+        );
+        parts.extend(self.speeds.told());
+        parts.join(", ")
+    }
+
+    /// The same for programs.
+    pub(crate) fn timing_json(&self) -> Value {
+        let (prompt, written) = self.tokens();
+        json!({
+            "prompt_tokens": prompt, "completion_tokens": written,
+            "first_text_seconds": self.first_text.map(|time| time.as_secs_f64()),
+            "seconds": self.elapsed.as_secs_f64(),
+            "prefill_tok_per_s": self.speeds.prefill, "decode_tok_per_s": self.speeds.decode,
+        })
+    }
+
+    fn tokens(&self) -> (usize, usize) {
+        let prompt = self
+            .completions
+            .first()
+            .map_or(0, |one| one.usage.prompt_tokens);
+        (
+            prompt,
+            self.completions
+                .iter()
+                .map(|one| one.usage.completion_tokens)
+                .sum(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_have_names() {
+        let check = |argument, name: &str, folder: &str| {
+            assert_eq!(
+                adapter_of(argument),
+                (name.to_owned(), PathBuf::from(folder)),
+                "{argument}"
+            );
+        };
+        check("runs/a/adapter", "adapter", "runs/a/adapter");
+        check("judge=runs/a", "judge", "runs/a");
+        check("a/b=c", "b=c", "a/b=c");
+        check("..", "adapter", "..");
+    }
+
+    #[test]
+    fn speeds_are_differences() {
+        let before = EngineStats {
+            num_tokens_prefilled: 10,
+            prefill_seconds: 1.0,
+            ..EngineStats::default()
+        };
+        let after = EngineStats {
+            num_tokens_prefilled: 30,
+            prefill_seconds: 2.0,
+            ..before
+        };
+        assert_eq!(
+            Speeds::between(&before, &after),
+            Speeds {
+                prefill: Some(20.0),
+                decode: None
+            }
+        );
+    }
+}

@@ -184,6 +184,7 @@ impl Opened {
     /// # Errors
     /// No template, a template that refuses, a prompt that does not fit in the context.
     pub(crate) fn check(&self, prompt: &Prompt, request: &Generate) -> Result<()> {
+        self.check_rules(request)?;
         let prompt_tokens = text_parts::tokenize(&self.text, prompt)?.len();
         let wanted_tokens = request.max_tokens.unwrap_or(1);
         if prompt_tokens + wanted_tokens > self.context_tokens {
@@ -196,6 +197,47 @@ impl Opened {
             .into());
         }
         Ok(())
+    }
+
+    /// Fails where every request with these rules would fail or could not mean what it says.
+    ///
+    /// # Errors
+    /// A token id that the model does not have.
+    pub(crate) fn check_rules(&self, request: &Generate) -> Result<()> {
+        let vocab_size = self.located.model.vocab_size;
+        let stops = request
+            .stop
+            .token_ids
+            .iter()
+            .map(|id| ("--stop-token-id", id));
+        let biases = request
+            .sampling
+            .logit_bias
+            .keys()
+            .map(|id| ("--logit-bias", id));
+        match stops
+            .chain(biases)
+            .find(|(_, id)| **id as usize >= vocab_size)
+        {
+            None => Ok(()),
+            Some((flag, id)) => Err(Failure::usage(format!(
+                "{flag} {id}: the model's token ids end at {}",
+                vocab_size - 1
+            ))),
+        }
+    }
+
+    /// Fails where messages cannot be rendered at all.
+    ///
+    /// # Errors
+    /// The model has no chat template.
+    pub(crate) fn check_template(&self) -> Result<()> {
+        match self.text.template() {
+            Some(_) => Ok(()),
+            None => Err(Failure::usage(
+                "the model has no chat template, so it cannot answer messages; give one with --chat-template",
+            )),
+        }
     }
 
     /// Loads the weights and starts the engine.

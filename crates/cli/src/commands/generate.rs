@@ -48,7 +48,7 @@ pub(crate) fn run(env: &mut Env, args: &GenerateArgs) -> Result<ExitCode> {
         ..request::base_request(&args.sampling, &env.config)?
     };
     match &args.input {
-        Some(input) => run_rows(env, args, opened, base, input),
+        Some(input) => run_rows(env, args, opened, &base, input),
         None => run_prompt(env, args, opened, base),
     }
 }
@@ -164,9 +164,11 @@ fn run_rows(
     env: &Env,
     args: &GenerateArgs,
     opened: Opened,
-    base: Generate,
+    base: &Generate,
     input: &Path,
 ) -> Result<ExitCode> {
+    opened.check_rules(base)?;
+    opened.check_template()?;
     let mut source = read_prompts(open_input(input)?);
     let resume = if args.resume { Resume::Yes } else { Resume::No };
     let mut sink = RowSink::open(args.output.as_deref(), resume)?;

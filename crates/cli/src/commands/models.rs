@@ -1,5 +1,6 @@
 //! `models`: what is on this machine, and what one model is.
 
+use crate::args::{ModelsLsArgs, ModelsShowArgs};
 use crate::config::Config;
 use crate::output;
 use crate::session::{self, EMBEDDED};
@@ -9,10 +10,10 @@ use model::{Architecture, KvPool, KvType, ModelConfig, RopeScaling};
 use serde_json::{Value, json};
 
 /// Prints every model that `-m` would find by name.
-pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
+pub(crate) fn ls(config: &Config, args: &ModelsLsArgs) -> Result<()> {
     let cache = session::hub_cache();
     let cached = cache.list();
-    if as_json {
+    if args.json {
         let models: Vec<Value> = cached
             .iter()
             .map(|one| {
@@ -50,9 +51,12 @@ pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
 }
 
 /// Prints what is known about a model without its weights.
-pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Result<()> {
+pub(crate) fn show(config: &Config, args: &ModelsShowArgs) -> Result<()> {
     let located = session::locate(
-        argument.or(config.text("model")).unwrap_or(EMBEDDED),
+        args.model
+            .as_deref()
+            .or(config.text("model"))
+            .unwrap_or(EMBEDDED),
         config,
     )?;
     let (model, parts) = (&located.model, TextParts::of(&located)?);
@@ -73,7 +77,7 @@ pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Re
         "kv_bytes_per_token_f16": kv_per_token, "eos_token_ids": parts.eos_ids,
         "chat_templates": parts.template_names(), "recommended_sampling": recommended,
     });
-    if as_json {
+    if args.json {
         return output::print_json(&facts);
     }
     let Value::Object(facts) = facts else {

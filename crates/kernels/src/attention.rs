@@ -59,14 +59,27 @@ pub fn paged_attention(
     let (tokens, width) = crate::error::matrix(op, "q", q)?;
     if width == 0 || width % (dims.kv_heads * dims.head_dim) != 0 {
         let expected = format!("(T, groups * {} * {})", dims.kv_heads, dims.head_dim);
-        return Err(KernelError::Shape { op, operand: "q", expected, got: q.dims().to_vec() });
+        return Err(KernelError::Shape {
+            op,
+            operand: "q",
+            expected,
+            got: q.dims().to_vec(),
+        });
     }
     shaped(op, "q", q, &[tokens, width])?;
     if window == Some(0) {
-        return Err(KernelError::Invalid { op, problem: "a window of 0 positions".to_owned() });
+        return Err(KernelError::Invalid {
+            op,
+            problem: "a window of 0 positions".to_owned(),
+        });
     }
     check_spans(op, spans, tokens, dims)?;
-    let op = Attention { dims, spans, scale, window };
+    let op = Attention {
+        dims,
+        spans,
+        scale,
+        window,
+    };
     Ok(q.apply_op3_no_bwd(&kv.k, &kv.v, &op)?)
 }
 
@@ -86,7 +99,12 @@ fn check_spans(
         }
         taken = query.end;
     }
-    for SequenceSpan { query, context_len, blocks } in spans {
+    for SequenceSpan {
+        query,
+        context_len,
+        blocks,
+    } in spans
+    {
         let room = blocks.len().saturating_mul(dims.block_len);
         if query.len() > *context_len || *context_len > room {
             let problem = format!(
@@ -97,7 +115,12 @@ fn check_spans(
         }
         if let Some(&block) = blocks.iter().find(|&&block| block as usize >= dims.blocks) {
             let (what, index, len) = ("block", block as usize, dims.blocks);
-            return Err(KernelError::OutOfRange { op, what, index, len });
+            return Err(KernelError::OutOfRange {
+                op,
+                what,
+                index,
+                len,
+            });
         }
     }
     Ok(())
@@ -147,9 +170,7 @@ impl Attention<'_> {
         let mut tiles: Vec<(&SequenceSpan, Range<usize>)> = Vec::new();
         for span in self.spans {
             let starts = (0..span.query.len()).step_by(tile_tokens);
-            tiles.extend(
-                starts.map(|at| (span, at..span.query.len().min(at + tile_tokens))),
-            );
+            tiles.extend(starts.map(|at| (span, at..span.query.len().min(at + tile_tokens))));
         }
         let context: usize = self.spans.iter().map(|span| span.context_len).sum();
         let mut out = vec![0.0; q.len()];

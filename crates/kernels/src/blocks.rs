@@ -40,7 +40,12 @@ impl KvLayer {
     /// Checks shapes, types and strides.
     pub(crate) fn dims(&self, op: &'static str) -> Result<KvDims> {
         let shape_error = |operand, expected: String, tensor: &Tensor| {
-            Err(KernelError::Shape { op, operand, expected, got: tensor.dims().to_vec() })
+            Err(KernelError::Shape {
+                op,
+                operand,
+                expected,
+                got: tensor.dims().to_vec(),
+            })
         };
         let &[blocks, kv_heads, block_len, head_dim] = self.k.dims() else {
             return shape_error("k cache", "(B, Hkv, N, D)".to_owned(), &self.k);
@@ -55,13 +60,23 @@ impl KvLayer {
             let got = tensor.dtype();
             if !matches!(got, DType::F32 | DType::F16) || got != self.k.dtype() {
                 let expected = "F32 or F16, the same for k and v";
-                return Err(KernelError::DType { op, operand, expected, got });
+                return Err(KernelError::DType {
+                    op,
+                    operand,
+                    expected,
+                    got,
+                });
             }
             if !tensor.is_contiguous() {
                 return Err(KernelError::NotContiguous { op, operand });
             }
         }
-        Ok(KvDims { blocks, kv_heads, block_len, head_dim })
+        Ok(KvDims {
+            blocks,
+            kv_heads,
+            block_len,
+            head_dim,
+        })
     }
 }
 
@@ -75,13 +90,21 @@ pub fn copy_blocks(kv: &KvLayer, copies: &[(u32, u32)]) -> Result<()> {
         for index in [from as usize, to as usize] {
             if index >= dims.blocks {
                 let (op, what, len) = ("copy_blocks", "block", dims.blocks);
-                return Err(KernelError::OutOfRange { op, what, index, len });
+                return Err(KernelError::OutOfRange {
+                    op,
+                    what,
+                    index,
+                    len,
+                });
             }
         }
     }
     let block_elements = dims.kv_heads * dims.block_len * dims.head_dim;
     for tensor in [&kv.k, &kv.v] {
-        tensor.inplace_op1(&CopyBlocks { copies, block_elements })?;
+        tensor.inplace_op1(&CopyBlocks {
+            copies,
+            block_elements,
+        })?;
     }
     Ok(())
 }
@@ -95,7 +118,10 @@ impl CopyBlocks<'_> {
     fn copy<T: Element>(&self, data: &mut [T]) {
         for &(from, to) in self.copies {
             let start = from as usize * self.block_elements;
-            data.copy_within(start..start + self.block_elements, to as usize * self.block_elements);
+            data.copy_within(
+                start..start + self.block_elements,
+                to as usize * self.block_elements,
+            );
         }
     }
 }
@@ -105,11 +131,7 @@ impl InplaceOp1 for CopyBlocks<'_> {
         "copy_blocks"
     }
 
-    fn cpu_fwd(
-        &self,
-        data: &mut CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<()> {
+    fn cpu_fwd(&self, data: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         match data {
             CpuStorage::F16(_) => self.copy(cpu::slice_mut::<f16>(data, layout)?),
             _ => self.copy(cpu::slice_mut::<f32>(data, layout)?),

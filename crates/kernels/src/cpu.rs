@@ -32,13 +32,21 @@ pub(crate) trait Element: WithDType {
 
 impl Element for f32 {
     fn vec_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>> {
-        if let CpuStorage::F32(data) = storage { Some(data) } else { None }
+        if let CpuStorage::F32(data) = storage {
+            Some(data)
+        } else {
+            None
+        }
     }
 }
 
 impl Element for half::f16 {
     fn vec_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>> {
-        if let CpuStorage::F16(data) = storage { Some(data) } else { None }
+        if let CpuStorage::F16(data) = storage {
+            Some(data)
+        } else {
+            None
+        }
     }
 }
 

@@ -76,7 +76,12 @@ pub(crate) fn matrix(
 ) -> Result<(usize, usize)> {
     let [rows, columns] = tensor.dims() else {
         let expected = "a matrix".to_owned();
-        return Err(KernelError::Shape { op, operand, expected, got: tensor.dims().to_vec() });
+        return Err(KernelError::Shape {
+            op,
+            operand,
+            expected,
+            got: tensor.dims().to_vec(),
+        });
     };
     plain_f32(op, operand, tensor)?;
     Ok((*rows, *columns))
@@ -85,7 +90,12 @@ pub(crate) fn matrix(
 /// Checks that `tensor` is contiguous and f32.
 pub(crate) fn plain_f32(op: &'static str, operand: &'static str, tensor: &Tensor) -> Result<()> {
     if tensor.dtype() != DType::F32 {
-        return Err(KernelError::DType { op, operand, expected: "F32", got: tensor.dtype() });
+        return Err(KernelError::DType {
+            op,
+            operand,
+            expected: "F32",
+            got: tensor.dtype(),
+        });
     }
     if !tensor.is_contiguous() {
         return Err(KernelError::NotContiguous { op, operand });
@@ -102,7 +112,12 @@ pub(crate) fn shaped(
 ) -> Result<()> {
     if tensor.dims() != expected {
         let expected = format!("{expected:?}");
-        return Err(KernelError::Shape { op, operand, expected, got: tensor.dims().to_vec() });
+        return Err(KernelError::Shape {
+            op,
+            operand,
+            expected,
+            got: tensor.dims().to_vec(),
+        });
     }
     plain_f32(op, operand, tensor)
 }

@@ -1,10 +1,10 @@
 //! Low-rank adapters applied beside the base product (Hu et al. 2021): the base weights stay
 //! as they are, so that rows of one batch may use different adapters.
 
+use crate::cpu;
 use crate::error::{KernelError, Result, matrix, shaped};
 use crate::parallel::{self, Shared};
 use crate::simd::{Kernel, LANES, Lanes, Simd, dispatch};
-use crate::cpu;
 use candle_core::{CpuStorage, CustomOp2, InplaceOp3, Layout, Shape, Tensor};
 
 /// A low-rank delta, as PEFT stores it: `scale * b * a`, f32.
@@ -36,16 +36,31 @@ pub fn lora_add(y: &Tensor, x: &Tensor, lora: &LoraWeights<'_>, rows: &[u32]) ->
     if let Some(&last) = sorted.last()
         && last as usize >= tokens
     {
-        return Err(KernelError::OutOfRange { op, what: "row", index: last as usize, len: tokens });
+        return Err(KernelError::OutOfRange {
+            op,
+            what: "row",
+            index: last as usize,
+            len: tokens,
+        });
     }
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(KernelError::Invalid { op, problem: format!("row {} twice", pair[0]) });
+        return Err(KernelError::Invalid {
+            op,
+            problem: format!("row {} twice", pair[0]),
+        });
     }
     if rows.is_empty() || rank == 0 || outputs == 0 {
         return Ok(());
     }
     let hidden = x.apply_op2_no_bwd(lora.a, &Down { rows })?;
-    Ok(y.inplace_op3(&hidden, lora.b, &Up { rows, scale: lora.scale })?)
+    Ok(y.inplace_op3(
+        &hidden,
+        lora.b,
+        &Up {
+            rows,
+            scale: lora.scale,
+        },
+    )?)
 }
 
 /// x rows times a^T: (rows, r).
@@ -73,20 +88,14 @@ impl CustomOp2 for Down<'_> {
         parallel::ranges(self.rows.len(), self.rows.len() * a.len(), |range| {
             for i in range {
                 let x = &x[self.rows[i] as usize * inputs..][..inputs];
-                let out = disjoint(&shared, i * rank..(i + 1) * rank);
+                // SAFETY: `ranges` hands every `i` out once.
+                #[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
+                let out = unsafe { shared.slice(i * rank..(i + 1) * rank) };
                 dispatch(Dots { x, a, out });
             }
         });
         Ok((CpuStorage::F32(out), Shape::from((self.rows.len(), rank))))
     }
-}
-
-/// A part of an output that no other thread asks for.
-#[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
-fn disjoint<'a>(out: &'a Shared<'_, f32>, range: std::ops::Range<usize>) -> &'a mut [f32] {
-    // SAFETY: `Down` asks for each row once, `Up` for each (row, output range) once, and
-    // rows are distinct (checked by `lora_add`).
-    unsafe { out.slice(range) }
 }
 
 /// One x row against every row of a.
@@ -101,7 +110,11 @@ impl Kernel for Dots<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (out, a) in self.out.iter_mut().zip(self.a.chunks_exact(self.x.len().max(1))) {
+        for (out, a) in self
+            .out
+            .iter_mut()
+            .zip(self.a.chunks_exact(self.x.len().max(1)))
+        {
             *out = dot(simd, self.x, a);
         }
     }
@@ -164,8 +177,16 @@ impl InplaceOp3 for Up<'_> {
                 for (row, hidden) in self.rows.iter().zip(hidden.chunks_exact(rank)) {
                     let start = *row as usize * outputs;
                     let range = start + outputs_here.start..start + outputs_here.end;
-                    let y = disjoint(&y, range);
-                    dispatch(AddTile { hidden, columns: &columns, scale: self.scale, y });
+                    // SAFETY: `ranges` hands every tile out once and `lora_add` has checked
+                    // that rows are distinct.
+                    #[expect(unsafe_code, reason = "threads write disjoint parts of one output")]
+                    let y = unsafe { y.slice(range) };
+                    dispatch(AddTile {
+                        hidden,
+                        columns: &columns,
+                        scale: self.scale,
+                        y,
+                    });
                 }
             }
         });

@@ -56,7 +56,12 @@ impl CustomOp2 for RmsNorm {
         let mut out = vec![0.0; x.len()];
         parallel::chunks(&mut out, hidden, |row, out| {
             let x = &x[row * hidden..][..hidden];
-            dispatch(NormRow { x, weight, eps: self.eps, out });
+            dispatch(NormRow {
+                x,
+                weight,
+                eps: self.eps,
+                out,
+            });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -86,11 +91,19 @@ impl CustomOp3 for AddRmsNorm {
         let hidden = weight.len();
         let mut out = vec![0.0; 2 * x.len()];
         parallel::chunks2(out.split_at_mut(x.len()), hidden, |row, normed, sum| {
-            let (x, residual) = (&x[row * hidden..][..hidden], &residual[row * hidden..][..hidden]);
+            let (x, residual) = (
+                &x[row * hidden..][..hidden],
+                &residual[row * hidden..][..hidden],
+            );
             for ((sum, x), residual) in sum.iter_mut().zip(x).zip(residual) {
                 *sum = x + residual;
             }
-            dispatch(NormRow { x: sum, weight, eps: self.eps, out: normed });
+            dispatch(NormRow {
+                x: sum,
+                weight,
+                eps: self.eps,
+                out: normed,
+            });
         });
         let rows = x.len().checked_div(hidden).unwrap_or(0);
         Ok((CpuStorage::F32(out), Shape::from((2, rows, hidden))))
@@ -117,7 +130,10 @@ impl Kernel for NormRow<'_> {
         let (weight, weight_rest) = self.weight.as_chunks::<LANES>();
         let (out, out_rest) = self.out.as_chunks_mut::<LANES>();
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-            simd.store(simd.mul(simd.mul(simd.load(x), factor), simd.load(weight)), out);
+            simd.store(
+                simd.mul(simd.mul(simd.load(x), factor), simd.load(weight)),
+                out,
+            );
         }
         for ((out, x), weight) in out_rest.iter_mut().zip(x_rest).zip(weight_rest) {
             *out = x * scale * weight;

@@ -78,7 +78,11 @@ unsafe impl<T: Send> Sync for Shared<'_, T> {}
 impl<'a, T> Shared<'a, T> {
     /// Wraps `data` for the length of its borrow.
     pub(crate) fn new(data: &'a mut [T]) -> Self {
-        Self { start: data.as_mut_ptr(), len: data.len(), _borrow: PhantomData }
+        Self {
+            start: data.as_mut_ptr(),
+            len: data.len(),
+            _borrow: PhantomData,
+        }
     }
 
     /// The part of the slice at `range`.
@@ -88,7 +92,10 @@ impl<'a, T> Shared<'a, T> {
     #[expect(clippy::mut_from_ref, reason = "the caller keeps the parts disjoint")]
     #[inline(always)]
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
-        assert!(range.start <= range.end && range.end <= self.len, "part outside of the slice");
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "part outside of the slice"
+        );
         // SAFETY: inside of the borrowed slice (checked above), disjoint by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }

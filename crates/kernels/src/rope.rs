@@ -36,17 +36,28 @@ impl Rope {
     pub fn new(inv_freq: &[f64], positions: usize, layout: RopeLayout) -> Result<Self> {
         if inv_freq.is_empty() || !inv_freq.iter().all(|f| f.is_finite()) {
             let problem = format!("inverse frequencies must be finite, got {inv_freq:?}");
-            return Err(KernelError::Invalid { op: "rope", problem });
+            return Err(KernelError::Invalid {
+                op: "rope",
+                problem,
+            });
         }
         if positions > 1 << 24 {
             let (op, what) = ("rope", "position");
-            return Err(KernelError::OutOfRange { op, what, index: positions - 1, len: 1 << 24 });
+            return Err(KernelError::OutOfRange {
+                op,
+                what,
+                index: positions - 1,
+                len: 1 << 24,
+            });
         }
         let angles = (0..positions).flat_map(|position| {
-            inv_freq.iter().map(move |&f| f64::from(position as f32 * f as f32))
+            inv_freq
+                .iter()
+                .map(move |&f| f64::from(position as f32 * f as f32))
         });
-        let (cos, sin): (Vec<f32>, Vec<f32>) =
-            angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles
+            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+            .unzip();
         let shape = (positions, inv_freq.len());
         Ok(Self {
             cos: Tensor::from_vec(cos, shape, &Device::Cpu)?,
@@ -79,9 +90,12 @@ impl Rope {
         same_length(op, "positions", positions, tokens)?;
         let len = self.positions();
         match positions.iter().find(|&&p| p as usize >= len) {
-            Some(&p) => {
-                Err(KernelError::OutOfRange { op, what: "position", index: p as usize, len })
-            }
+            Some(&p) => Err(KernelError::OutOfRange {
+                op,
+                what: "position",
+                index: p as usize,
+                len,
+            }),
             None => Ok(()),
         }
     }
@@ -98,9 +112,21 @@ pub fn rope(x: &Tensor, rope: &Rope, positions: &[u32]) -> Result<Tensor> {
     if !width.is_multiple_of(rope.head_dim()) {
         let expected = format!("(T, heads * {})", rope.head_dim());
         let got = x.dims().to_vec();
-        return Err(KernelError::Shape { op, operand: "x", expected, got });
+        return Err(KernelError::Shape {
+            op,
+            operand: "x",
+            expected,
+            got,
+        });
     }
-    Ok(x.apply_op3_no_bwd(&rope.cos, &rope.sin, &Rotate { positions, layout: rope.layout })?)
+    Ok(x.apply_op3_no_bwd(
+        &rope.cos,
+        &rope.sin,
+        &Rotate {
+            positions,
+            layout: rope.layout,
+        },
+    )?)
 }
 
 /// Rotates q and k by `positions` (T), writes k (rotated) and v to `slots` (T) of the cache
@@ -119,12 +145,21 @@ pub fn rope_and_cache(
     let op = "rope_and_cache";
     let dims = kv.dims(op)?;
     if dims.head_dim != rope.head_dim() {
-        let problem = format!("cache of heads of {}, rope for {}", dims.head_dim, rope.head_dim());
+        let problem = format!(
+            "cache of heads of {}, rope for {}",
+            dims.head_dim,
+            rope.head_dim()
+        );
         return Err(KernelError::Invalid { op, problem });
     }
     let (tokens, _) = matrix(op, "q", q)?;
     for (operand, tensor) in [("k", k), ("v", v)] {
-        crate::error::shaped(op, operand, tensor, &[tokens, dims.kv_heads * dims.head_dim])?;
+        crate::error::shaped(
+            op,
+            operand,
+            tensor,
+            &[tokens, dims.kv_heads * dims.head_dim],
+        )?;
     }
     rope.check(op, positions, tokens)?;
     check_slots(op, slots, tokens, dims)?;
@@ -152,10 +187,18 @@ fn check_slots(op: &'static str, slots: &[u32], tokens: usize, dims: KvDims) -> 
     if let Some(&last) = sorted.last()
         && last as usize >= len
     {
-        return Err(KernelError::OutOfRange { op, what: "slot", index: last as usize, len });
+        return Err(KernelError::OutOfRange {
+            op,
+            what: "slot",
+            index: last as usize,
+            len,
+        });
     }
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(KernelError::Invalid { op, problem: format!("slot {} twice", pair[0]) });
+        return Err(KernelError::Invalid {
+            op,
+            problem: format!("slot {} twice", pair[0]),
+        });
     }
     Ok(())
 }
@@ -190,7 +233,13 @@ impl CustomOp3 for Rotate<'_> {
             let x = &x[token * width..][..width];
             let at = self.positions[token] as usize * half;
             let (cos, sin) = (&cos[at..][..half], &sin[at..][..half]);
-            dispatch(RotateRow { x, cos, sin, layout: self.layout, out });
+            dispatch(RotateRow {
+                x,
+                cos,
+                sin,
+                layout: self.layout,
+                out,
+            });
         });
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -212,7 +261,11 @@ impl Kernel for RotateRow<'_> {
     fn run<S: Simd>(self, _: S) {
         let half = self.cos.len();
         let sin = &self.sin[..half];
-        for (x, out) in self.x.chunks_exact(2 * half).zip(self.out.chunks_exact_mut(2 * half)) {
+        for (x, out) in self
+            .x
+            .chunks_exact(2 * half)
+            .zip(self.out.chunks_exact_mut(2 * half))
+        {
             match self.layout {
                 RopeLayout::Halves => {
                     let (x0, x1) = x.split_at(half);
@@ -242,7 +295,12 @@ struct Write<'a> {
 
 impl Write<'_> {
     fn run<T: Element + Stored>(&self, cache: &mut [T], rows: &[f32]) {
-        let KvDims { kv_heads, block_len, head_dim, .. } = self.dims;
+        let KvDims {
+            kv_heads,
+            block_len,
+            head_dim,
+            ..
+        } = self.dims;
         let cache = Shared::new(cache);
         let width = kv_heads * head_dim;
         parallel::ranges(self.slots.len(), rows.len(), |tokens| {
@@ -252,19 +310,15 @@ impl Write<'_> {
                 let heads = rows[token * width..][..width].chunks_exact(head_dim);
                 for (head, values) in heads.enumerate() {
                     let start = self.dims.offset(block, head, offset);
-                    let out = cache_row(&cache, start..start + head_dim);
+                    // SAFETY: `ranges` hands every token out once, and slots are distinct and
+                    // in range (`check_slots`).
+                    #[expect(unsafe_code, reason = "threads write distinct slots of one cache")]
+                    let out = unsafe { cache.slice(start..start + head_dim) };
                     dispatch(Convert { values, out });
                 }
             }
         });
     }
-}
-
-/// The part of the cache that belongs to one head of one slot.
-#[expect(unsafe_code, reason = "threads write distinct slots of one cache")]
-fn cache_row<'a, T>(cache: &'a Shared<'_, T>, range: std::ops::Range<usize>) -> &'a mut [T] {
-    // SAFETY: `Write::run` asks for each head of each of its distinct slots once.
-    unsafe { cache.slice(range) }
 }
 
 struct Convert<'a, T> {

@@ -85,10 +85,15 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
     check(params, uniform)?;
     let row = Row::scan(logits)?;
     if params.temperature == 0.0 {
-        return Ok(Drawn { token: row.likeliest(), sampled_logprob: 0.0 });
+        return Ok(Drawn {
+            token: row.likeliest(),
+            sampled_logprob: 0.0,
+        });
     }
     let row = row.at_temperature(params.temperature);
-    let top_k = (params.top_k > 0).then_some(params.top_k as usize).filter(|&k| k < logits.len());
+    let top_k = (params.top_k > 0)
+        .then_some(params.top_k as usize)
+        .filter(|&k| k < logits.len());
     let top_p = (params.top_p < 1.0).then_some(f64::from(params.top_p));
     let min_p = (params.min_p > 0.0).then_some(params.min_p);
     let (token, probability) = if top_k.is_none() && top_p.is_none() && min_p.is_none() {
@@ -97,7 +102,10 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
         let kept = row.keep(top_k, top_p, min_p);
         select::draw(&kept, uniform)
     };
-    Ok(Drawn { token, sampled_logprob: probability.ln() as f32 })
+    Ok(Drawn {
+        token,
+        sampled_logprob: probability.ln() as f32,
+    })
 }
 
 /// Natural log of the probabilities of `tokens` under softmax(logits), in their order.
@@ -108,8 +116,10 @@ pub fn log_softmax_at(logits: &[f32], tokens: &[u32]) -> Result<Vec<f32>, Sample
     let log_total = Row::scan(logits)?.log_sum_exp();
     let at = |&token: &u32| {
         let logit = logits.get(token as usize);
-        let logit = logit
-            .ok_or(SampleError::UnknownToken { token, vocabulary: logits.len() })?;
+        let logit = logit.ok_or(SampleError::UnknownToken {
+            token,
+            vocabulary: logits.len(),
+        })?;
         Ok((f64::from(*logit) - log_total) as f32)
     };
     tokens.iter().map(at).collect()
@@ -128,17 +138,32 @@ pub fn top_logprobs(logits: &[f32], k: usize) -> Result<Vec<(u32, f32)>, SampleE
         return Ok(Vec::new());
     }
     let mut kept = row.at_temperature(1.0).keep(Some(k), None, None);
-    kept.sort_by(|a, b| (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.token.cmp(&b.token)));
+    kept.sort_by(|a, b| {
+        (b.logit + 0.0)
+            .total_cmp(&(a.logit + 0.0))
+            .then(a.token.cmp(&b.token))
+    });
     let logprob = |logit: f32| (f64::from(logit) - log_total) as f32;
-    Ok(kept.iter().map(|kept| (kept.token, logprob(kept.logit))).collect())
+    Ok(kept
+        .iter()
+        .map(|kept| (kept.token, logprob(kept.logit)))
+        .collect())
 }
 
 fn check(params: &SamplingParams, uniform: f64) -> Result<(), SampleError> {
     let t = params.temperature;
     for (parameter, value, ok) in [
         ("temperature", f64::from(t), t.is_finite() && t >= 0.0),
-        ("top_p", f64::from(params.top_p), params.top_p > 0.0 && params.top_p <= 1.0),
-        ("min_p", f64::from(params.min_p), (0.0..=1.0).contains(&params.min_p)),
+        (
+            "top_p",
+            f64::from(params.top_p),
+            params.top_p > 0.0 && params.top_p <= 1.0,
+        ),
+        (
+            "min_p",
+            f64::from(params.min_p),
+            (0.0..=1.0).contains(&params.min_p),
+        ),
         ("uniform", uniform, (0.0..1.0).contains(&uniform)),
     ] {
         if !ok {

@@ -38,7 +38,11 @@ impl CustomOp2 for SwiGlu {
         let mut out = vec![0.0; gate.len()];
         parallel::chunks(&mut out, CHUNK, |i, out| {
             let range = i * CHUNK..i * CHUNK + out.len();
-            dispatch(Gate { gate: &gate[range.clone()], up: &up[range], out });
+            dispatch(Gate {
+                gate: &gate[range.clone()],
+                up: &up[range],
+                out,
+            });
         });
         Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
     }

@@ -57,7 +57,11 @@ struct Row {
 impl<T: Stored> Tile<'_, T> {
     /// Computes the tile and writes its rows to `out` (T, Hq*D).
     pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>) {
-        dispatch(Walk { tile: self, scratch, out });
+        dispatch(Walk {
+            tile: self,
+            scratch,
+            out,
+        });
     }
 
     fn position(&self, token: usize) -> usize {
@@ -139,22 +143,16 @@ impl<T: Stored> Kernel for Walk<'_, T> {
         for (i, row) in scratch.rows.iter().enumerate() {
             let total = simd.splat(simd.sum(simd.load(&row.total.0)));
             let start = tile.row_start(i);
-            let out = row_of(out, start..start + tile.dims.head_dim);
+            // SAFETY: spans do not overlap (`check_spans`), tiles cut spans into disjoint tokens
+            // and heads, and each tile asks for each of its rows once.
+            #[expect(unsafe_code, reason = "threads write distinct rows of one output")]
+            let out = unsafe { out.slice(start..start + tile.dims.head_dim) };
             let sums = &scratch.sums[i * vectors..][..vectors];
             for (out, sum) in out.chunks_mut(LANES).zip(sums) {
                 simd.store_part(simd.div(simd.load(&sum.0), total), out);
             }
         }
     }
-}
-
-/// The part of the output that belongs to one head of one token.
-#[expect(unsafe_code, reason = "threads write distinct rows of one output")]
-#[inline(always)]
-fn row_of<'a>(out: &'a Shared<'_, f32>, range: Range<usize>) -> &'a mut [f32] {
-    // SAFETY: spans do not overlap (`check_spans`), tiles cut spans into disjoint tokens and
-    // heads, and each tile asks for each of its rows once.
-    unsafe { out.slice(range) }
 }
 
 /// Loads keys (transposed) and values of positions `step + keys`.
@@ -166,12 +164,17 @@ fn load_step<T: Stored, S: Simd>(
     step: usize,
     keys: Range<usize>,
 ) {
-    let KvDims { block_len, head_dim, .. } = tile.dims;
-    let mut starts = [0; STEP];
+    let KvDims {
+        block_len,
+        head_dim,
+        ..
+    } = tile.dims;
+    let mut rows: [(&[T], &[T]); STEP] = [(&[], &[]); STEP];
     for key in keys.clone() {
         let position = step + key;
         let block = tile.span.blocks[position / block_len] as usize;
-        starts[key] = tile.dims.offset(block, tile.kv_head, position % block_len);
+        let start = tile.dims.offset(block, tile.kv_head, position % block_len);
+        rows[key] = (&tile.k[start..][..head_dim], &tile.v[start..][..head_dim]);
     }
     let vectors = head_dim.div_ceil(LANES);
     for half in 0..2 {
@@ -181,9 +184,9 @@ fn load_step<T: Stored, S: Simd>(
         }
         for vector in 0..vectors {
             let mut square = [simd.splat(0.0); LANES];
-            for key in wanted.clone() {
-                let row = &tile.k[starts[key]..][..head_dim];
-                square[key - half * LANES] = load_vector(simd, row, vector);
+            let lanes = wanted.start - half * LANES..wanted.end - half * LANES;
+            for (lane, (key, _)) in square[lanes].iter_mut().zip(&rows[wanted.clone()]) {
+                *lane = load_vector(simd, key, vector);
             }
             simd.transpose(&mut square);
             let columns = &mut scratch.keys[vector * LANES..][..LANES];
@@ -192,13 +195,18 @@ fn load_step<T: Stored, S: Simd>(
             }
         }
     }
-    for key in keys {
-        let row = &tile.v[starts[key]..][..head_dim];
-        for vector in 0..vectors {
-            let chunk = vector / GROUP * GROUP;
-            let width = GROUP.min(vectors - chunk);
-            let value = &mut scratch.values[chunk * STEP + key * width + vector - chunk];
-            simd.store(load_vector(simd, row, vector), &mut value.0);
+    for chunk in (0..vectors).step_by(GROUP) {
+        let width = GROUP.min(vectors - chunk);
+        let values = &mut scratch.values[chunk * STEP..][..width * STEP];
+        let values = values
+            .chunks_exact_mut(width)
+            .zip(&rows)
+            .take(keys.end)
+            .skip(keys.start);
+        for (out, (_, row)) in values {
+            for (vector, out) in out.iter_mut().enumerate() {
+                simd.store(load_vector(simd, row, chunk + vector), &mut out.0);
+            }
         }
     }
 }
@@ -219,7 +227,10 @@ fn load_vector<T: Stored, S: Simd>(simd: S, row: &[T], vector: usize) -> S::F {
 #[inline(always)]
 fn scores<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
     let keys = &scratch.keys[..dim];
-    let groups = scratch.queries.chunks(GROUP * dim).zip(scratch.weights.chunks_mut(GROUP));
+    let groups = scratch
+        .queries
+        .chunks(GROUP * dim)
+        .zip(scratch.weights.chunks_mut(GROUP));
     for (queries, out) in groups {
         match out.len() {
             1 => score_group::<1, S>(simd, queries, keys, out),
@@ -242,7 +253,10 @@ fn score_group<const R: usize, S: Simd>(
         let (low, high) = (simd.load(&key[0].0), simd.load(&key[1].0));
         for r in 0..R {
             let q = simd.splat(query[r]);
-            sums[r] = [simd.mul_add(q, low, sums[r][0]), simd.mul_add(q, high, sums[r][1])];
+            sums[r] = [
+                simd.mul_add(q, low, sums[r][0]),
+                simd.mul_add(q, high, sums[r][1]),
+            ];
         }
     }
     for (out, sum) in out.iter_mut().zip(sums) {
@@ -271,7 +285,11 @@ fn soften<S: Simd>(simd: S, row: &mut Row, weights: &mut [Lanes; 2]) {
     let max = simd.max_lane(simd.max(score[0], score[1]));
     let max = if max > row.max { max } else { row.max };
     let shift = simd.splat(max);
-    let weight = score.map(|score| simd.exp(simd.sub(score, shift)));
+    // No closures in here: one that is not inlined would not use the wide instructions.
+    let weight = [
+        simd.exp(simd.sub(score[0], shift)),
+        simd.exp(simd.sub(score[1], shift)),
+    ];
     row.shrink = 1.0;
     if max != row.max {
         let mut shrink = [0.0; LANES];
@@ -301,7 +319,10 @@ static INDEX: [Lanes; 2] = {
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
     let vectors = dim.div_ceil(LANES);
-    let groups = scratch.rows.chunks(GROUP).zip(scratch.weights.chunks(GROUP));
+    let groups = scratch
+        .rows
+        .chunks(GROUP)
+        .zip(scratch.weights.chunks(GROUP));
     for ((rows, weights), sums) in groups.zip(scratch.sums.chunks_mut(GROUP * vectors)) {
         let together = rows.iter().all(|row| row.keys == rows[0].keys);
         let size = if together { rows.len() } else { 1 };
@@ -357,14 +378,23 @@ fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
             acc[r][v] = simd.mul(simd.load(&sums[r * vectors + chunk + v].0), shrink);
         }
     }
-    let weights: [&[f32; STEP]; R] = std::array::from_fn(|r| flat(&weights[r]));
+    let mut weights_of = [flat(&weights[0]); R];
+    for r in 1..R {
+        weights_of[r] = flat(&weights[r]);
+    }
     let keys = rows[0].keys.clone();
     let (start, end) = (keys.start.min(STEP), keys.end.min(STEP));
-    let values = &values.as_chunks::<V>().0[..end];
-    for key in start..end {
-        let value: [S::F; V] = std::array::from_fn(|v| simd.load(&values[key][v].0));
+    for (key, values) in values.as_chunks::<V>().0[..end]
+        .iter()
+        .enumerate()
+        .skip(start)
+    {
+        let mut value = [simd.splat(0.0); V];
+        for v in 0..V {
+            value[v] = simd.load(&values[v].0);
+        }
         for r in 0..R {
-            let weight = simd.splat(weights[r][key]);
+            let weight = simd.splat(weights_of[r][key]);
             for v in 0..V {
                 acc[r][v] = simd.mul_add(weight, value[v], acc[r][v]);
             }

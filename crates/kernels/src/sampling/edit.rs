@@ -46,7 +46,11 @@ pub fn apply_penalties(
     penalties: &Penalties,
     seen: impl IntoIterator<Item = Seen>,
 ) -> Result<(), SampleError> {
-    for Seen { token, output_count } in seen {
+    for Seen {
+        token,
+        output_count,
+    } in seen
+    {
         let logit = logit(logits, token)?;
         if *logit > 0.0 {
             *logit /= penalties.repetition;
@@ -66,7 +70,11 @@ pub fn apply_mask(logits: &mut [f32], allowed: &[u32]) -> usize {
     let mut count = 0;
     let words = allowed.iter().copied().chain(std::iter::repeat(0));
     for (logits, word) in logits.chunks_mut(32).zip(words) {
-        let word = if logits.len() == 32 { word } else { word & ((1 << logits.len()) - 1) };
+        let word = if logits.len() == 32 {
+            word
+        } else {
+            word & ((1 << logits.len()) - 1)
+        };
         count += word.count_ones() as usize;
         match word {
             0 => logits.fill(f32::NEG_INFINITY),
@@ -85,5 +93,7 @@ pub fn apply_mask(logits: &mut [f32], allowed: &[u32]) -> usize {
 
 fn logit(logits: &mut [f32], token: u32) -> Result<&mut f32, SampleError> {
     let vocabulary = logits.len();
-    logits.get_mut(token as usize).ok_or(SampleError::UnknownToken { token, vocabulary })
+    logits
+        .get_mut(token as usize)
+        .ok_or(SampleError::UnknownToken { token, vocabulary })
 }

@@ -22,23 +22,39 @@ impl<'a> Row<'a> {
     /// Reads the row once.
     pub(super) fn scan(logits: &'a [f32]) -> Result<Self, SampleError> {
         let mut run_max = vec![f32::NEG_INFINITY; logits.len().div_ceil(RUN)];
-        if !dispatch(Scan { logits, run_max: &mut run_max }) {
-            let bad = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY);
+        if !dispatch(Scan {
+            logits,
+            run_max: &mut run_max,
+        }) {
+            let bad = logits
+                .iter()
+                .position(|x| x.is_nan() || *x == f32::INFINITY);
             let at = bad.expect("the scan met a logit that is not below infinity");
-            return Err(SampleError::NotANumber { token: at as u32, value: logits[at] });
+            return Err(SampleError::NotANumber {
+                token: at as u32,
+                value: logits[at],
+            });
         }
         let max = run_max.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
         if max == f32::NEG_INFINITY {
-            return Err(SampleError::NothingAllowed { vocabulary: logits.len() });
+            return Err(SampleError::NothingAllowed {
+                vocabulary: logits.len(),
+            });
         }
-        Ok(Self { logits, run_max, max })
+        Ok(Self {
+            logits,
+            run_max,
+            max,
+        })
     }
 
     /// The token with the largest logit, the lowest id of equals.
     pub(super) fn likeliest(&self) -> u32 {
         let run = self.run_max.iter().position(|&max| max == self.max);
         let start = run.expect("the maximum is that of some run") * RUN;
-        let offset = self.logits[start..].iter().position(|&logit| logit == self.max);
+        let offset = self.logits[start..]
+            .iter()
+            .position(|&logit| logit == self.max);
         (start + offset.expect("the maximum of a run is in it")) as u32
     }
 
@@ -52,7 +68,10 @@ impl<'a> Row<'a> {
     pub(super) fn at_temperature(self, temperature: f32) -> TemperedRow<'a> {
         // A temperature so low that its inverse overflows is as good as the largest inverse:
         // the likeliest token has weight 1, others 0.
-        TemperedRow { inverse: temperature.recip().min(f32::MAX), row: self }
+        TemperedRow {
+            inverse: temperature.recip().min(f32::MAX),
+            row: self,
+        }
     }
 }
 
@@ -79,7 +98,12 @@ impl TemperedRow<'_> {
         let logits = &self.row.logits[block * BLOCK..];
         let mut weights = [0.0; BLOCK];
         let weights = &mut weights[..logits.len().min(BLOCK)];
-        dispatch(Weights { logits, max: self.row.max, inverse: self.inverse, out: weights });
+        dispatch(Weights {
+            logits,
+            max: self.row.max,
+            inverse: self.inverse,
+            out: weights,
+        });
         let (offset, weight) = select::walk(weights.iter().copied(), rest);
         ((block * BLOCK + offset) as u32, f64::from(weight) / total)
     }
@@ -121,7 +145,9 @@ impl TemperedRow<'_> {
                 return f32::NEG_INFINITY;
             }
             let mut maxima = runs.clone();
-            return *maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1;
+            return *maxima
+                .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
+                .1;
         }
         // Tokens lighter than (1 - p) * total / V together weigh less than (1 - p) * total:
         // the heavier ones reach p. Half of that, for rounding.
@@ -145,10 +171,19 @@ impl TemperedRow<'_> {
             let logits = &self.row.logits[run * RUN..];
             let mut weights = [0.0; RUN];
             let weights = &mut weights[..logits.len().min(RUN)];
-            dispatch(Weights { logits, max: self.row.max, inverse: self.inverse, out: weights });
+            dispatch(Weights {
+                logits,
+                max: self.row.max,
+                inverse: self.inverse,
+                out: weights,
+            });
             for (i, (&logit, &weight)) in logits.iter().zip(weights.iter()).enumerate() {
                 if logit >= bound {
-                    kept.push(Kept { token: (run * RUN + i) as u32, logit, weight });
+                    kept.push(Kept {
+                        token: (run * RUN + i) as u32,
+                        logit,
+                        weight,
+                    });
                 }
             }
         }
@@ -159,7 +194,12 @@ impl TemperedRow<'_> {
 /// The sum of all weights and that of each block.
 fn block_sums(logits: &[f32], max: f32, inverse: f32) -> (f64, Vec<f64>) {
     let mut sums = vec![0.0; logits.len().div_ceil(BLOCK)];
-    dispatch(BlockSums { logits, max, inverse, sums: &mut sums });
+    dispatch(BlockSums {
+        logits,
+        max,
+        inverse,
+        sums: &mut sums,
+    });
     (sums.iter().sum(), sums)
 }
 
@@ -187,7 +227,7 @@ impl Kernel for Scan<'_> {
             }
             *out = simd.max_lane(max);
             for &x in rest {
-                if !(x < f32::INFINITY) {
+                if x.is_nan() || x == f32::INFINITY {
                     return false;
                 }
                 *out = out.max(x);
@@ -226,7 +266,10 @@ impl Kernel for BlockSums<'_> {
                 let mut weights = [0.0; LANES];
                 let x = simd.load_part(rest);
                 simd.store(weight(simd, x, self.max, self.inverse), &mut weights);
-                *out += weights[..rest.len()].iter().map(|&w| f64::from(w)).sum::<f64>();
+                *out += weights[..rest.len()]
+                    .iter()
+                    .map(|&w| f64::from(w))
+                    .sum::<f64>();
             }
         }
     }

@@ -74,7 +74,11 @@ fn cut(kept: &mut Vec<Kept>, goal: f64, measure: impl Fn(&Kept) -> f64) {
 /// Integers in the order of the logits; the two zeros are equal.
 fn key(logit: f32) -> u32 {
     let bits = (logit + 0.0).to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+    if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    }
 }
 
 /// The drawn token and its probability among the kept ones (at least one, in order of ids).

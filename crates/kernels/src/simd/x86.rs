@@ -162,7 +162,14 @@ unsafe fn transpose(m: &mut [__m512; LANES]) {
     // quads[4j + c], lane l = column 4l + c of rows 4j..4j+4
     let mut quads = pairs;
     for j in 0..4 {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm512_castps_pd(pairs[4 * j + i]));
+        let (a, b) = (
+            _mm512_castps_pd(pairs[4 * j]),
+            _mm512_castps_pd(pairs[4 * j + 1]),
+        );
+        let (c, d) = (
+            _mm512_castps_pd(pairs[4 * j + 2]),
+            _mm512_castps_pd(pairs[4 * j + 3]),
+        );
         quads[4 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
         quads[4 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
         quads[4 * j + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
@@ -198,7 +205,12 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn load(self, data: &[f32; LANES]) -> Self::F {
         // SAFETY: `self` proves AVX2; sixteen floats are readable; no alignment is asked.
-        unsafe { [_mm256_loadu_ps(data.as_ptr()), _mm256_loadu_ps(data[8..].as_ptr())] }
+        unsafe {
+            [
+                _mm256_loadu_ps(data.as_ptr()),
+                _mm256_loadu_ps(data[8..].as_ptr()),
+            ]
+        }
     }
     #[inline(always)]
     fn load_f16(self, data: &[f16; LANES]) -> Self::F {
@@ -261,10 +273,13 @@ impl Simd for Avx2 {
     fn exp2_int(self, n: Self::F) -> Self::F {
         // SAFETY: `self` proves AVX2.
         unsafe {
-            n.map(|n| {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-            })
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias);
+            let high = _mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias);
+            [
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(low)),
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(high)),
+            ]
         }
     }
     #[inline(always)]

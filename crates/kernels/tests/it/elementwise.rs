@@ -7,7 +7,10 @@ fn reference_rms_norm(x: &[f64], weight: &[f32], eps: f64) -> Vec<f64> {
     let rows = x.chunks(weight.len()).flat_map(|row| {
         let mean = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
         let scale = 1.0 / (mean + eps).sqrt();
-        row.iter().zip(weight).map(move |(x, &w)| x * scale * f64::from(w)).collect::<Vec<_>>()
+        row.iter()
+            .zip(weight)
+            .map(move |(x, &w)| x * scale * f64::from(w))
+            .collect::<Vec<_>>()
     });
     rows.collect()
 }
@@ -64,10 +67,19 @@ proptest! {
 #[test]
 fn swiglu_at_the_limits() {
     let gate = [-1e30f32, -200.0, -88.0, 0.0, 88.0, 200.0, 1e30, f32::NAN];
-    let gate = Tensor::new(&gate, &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let gate = Tensor::new(&gate, &candle_core::Device::Cpu)
+        .unwrap()
+        .unsqueeze(0)
+        .unwrap();
     let out = values(&swiglu(&gate, &gate.ones_like().unwrap()).unwrap());
-    for (out, expected) in out.iter().zip([0.0, 0.0, -5.328_05e-37, 0.0, 88.0, 200.0, 1e30]) {
-        assert!((out - expected).abs() <= 2e-6 * f32::abs(expected), "{out} for {expected}");
+    for (out, expected) in out
+        .iter()
+        .zip([0.0, 0.0, -5.328_05e-37, 0.0, 88.0, 200.0, 1e30])
+    {
+        assert!(
+            (out - expected).abs() <= 2e-6 * f32::abs(expected),
+            "{out} for {expected}"
+        );
     }
     assert!(out[7].is_nan());
 }
@@ -81,11 +93,26 @@ fn bad_operands_are_refused() {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     };
-    refused(rms_norm(&weight, &weight, 1e-5), "x has shape [6], expected a matrix");
-    refused(rms_norm(&x, &random.tensor(&[5]), 1e-5), "weight has shape [5], expected [6]");
-    refused(rms_norm(&x.t().unwrap(), &random.tensor(&[4]), 1e-5), "x is not contiguous");
-    refused(rms_norm(&x.to_dtype(DType::F64).unwrap(), &weight, 1e-5), "x holds F64");
-    refused(swiglu(&x, &random.tensor(&[6, 4])), "up has shape [6, 4], expected [4, 6]");
+    refused(
+        rms_norm(&weight, &weight, 1e-5),
+        "x has shape [6], expected a matrix",
+    );
+    refused(
+        rms_norm(&x, &random.tensor(&[5]), 1e-5),
+        "weight has shape [5], expected [6]",
+    );
+    refused(
+        rms_norm(&x.t().unwrap(), &random.tensor(&[4]), 1e-5),
+        "x is not contiguous",
+    );
+    refused(
+        rms_norm(&x.to_dtype(DType::F64).unwrap(), &weight, 1e-5),
+        "x holds F64",
+    );
+    refused(
+        swiglu(&x, &random.tensor(&[6, 4])),
+        "up has shape [6, 4], expected [4, 6]",
+    );
     assert!(add_rms_norm(&x, &random.tensor(&[3, 6]), &weight, 1e-5).is_err());
 }
 
@@ -95,5 +122,8 @@ fn empty_batches_are_fine() {
     let (x, weight) = (random.tensor(&[0, 6]), random.tensor(&[6]));
     assert_eq!(rms_norm(&x, &weight, 1e-5).unwrap().dims(), [0, 6]);
     assert_eq!(swiglu(&x, &x).unwrap().dims(), [0, 6]);
-    assert_eq!(add_rms_norm(&x, &x, &weight, 1e-5).unwrap().1.dims(), [0, 6]);
+    assert_eq!(
+        add_rms_norm(&x, &x, &weight, 1e-5).unwrap().1.dims(),
+        [0, 6]
+    );
 }

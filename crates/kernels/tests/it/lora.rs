@@ -8,11 +8,16 @@ fn reference_lora(y: &Tensor, x: &Tensor, lora: &LoraWeights<'_>, rows: &[u32]) 
     let (outputs, rank) = lora.b.dims2().unwrap();
     let mut out: Vec<f64> = values(y).into_iter().map(f64::from).collect();
     let (x, a, b) = (values(x), values(lora.a), values(lora.b));
-    let dot = |x: &[f64], w: &[f32]| -> f64 { x.iter().zip(w).map(|(x, &w)| x * f64::from(w)).sum() };
+    let dot =
+        |x: &[f64], w: &[f32]| -> f64 { x.iter().zip(w).map(|(x, &w)| x * f64::from(w)).sum() };
     for &row in rows {
-        let x: Vec<f64> =
-            x[row as usize * inputs..][..inputs].iter().map(|&x| f64::from(x)).collect();
-        let hidden: Vec<f64> = (0..rank).map(|j| dot(&x, &a[j * inputs..][..inputs])).collect();
+        let x: Vec<f64> = x[row as usize * inputs..][..inputs]
+            .iter()
+            .map(|&x| f64::from(x))
+            .collect();
+        let hidden: Vec<f64> = (0..rank)
+            .map(|j| dot(&x, &a[j * inputs..][..inputs]))
+            .collect();
         for o in 0..outputs {
             let delta = dot(&hidden, &b[o * rank..][..rank]);
             out[row as usize * outputs + o] += f64::from(lora.scale) * delta;
@@ -53,13 +58,21 @@ fn bad_rows_are_refused_and_no_rows_change_nothing() {
     let mut random = Random::new(1);
     let (x, y) = (random.tensor(&[2, 4]), random.tensor(&[2, 3]));
     let (a, b) = (random.tensor(&[5, 4]), random.tensor(&[3, 5]));
-    let lora = LoraWeights { a: &a, b: &b, scale: 1.0 };
+    let lora = LoraWeights {
+        a: &a,
+        b: &b,
+        scale: 1.0,
+    };
     let before = bits(&y);
     lora_add(&y, &x, &lora, &[]).unwrap();
     for rows in [&[2][..], &[1, 1], &[u32::MAX]] {
         assert!(lora_add(&y, &x, &lora, rows).is_err());
     }
-    let swapped = LoraWeights { a: &b, b: &a, scale: 1.0 };
+    let swapped = LoraWeights {
+        a: &b,
+        b: &a,
+        scale: 1.0,
+    };
     assert!(lora_add(&y, &x, &swapped, &[0]).is_err());
     assert_eq!(bits(&y), before);
 }

@@ -25,7 +25,9 @@ impl Random {
 
     /// About normal: the sum of four uniforms, centred.
     pub(crate) fn normal(&mut self) -> f32 {
-        let sum: f64 = (0..4).map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64).sum();
+        let sum: f64 = (0..4)
+            .map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64)
+            .sum();
         ((sum - 2.0) * 1.732) as f32
     }
 
@@ -44,7 +46,13 @@ impl Random {
 }
 
 pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    tensor
+        .to_dtype(DType::F32)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 pub(crate) fn bits(tensor: &Tensor) -> Vec<u32> {
@@ -58,7 +66,10 @@ pub(crate) fn assert_close(got: &[f32], expected: &[f64], tolerance: f64) {
     for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
         let error = (f64::from(got) - expected).abs();
         let ok = error <= tolerance * (1.0 + expected.abs());
-        assert!(ok, "element {i}: got {got}, expected {expected}, error {error:e}");
+        assert!(
+            ok,
+            "element {i}: got {got}, expected {expected}, error {error:e}"
+        );
     }
 }
 
@@ -88,7 +99,11 @@ pub(crate) fn reference_attention(
                 let q = &q[row * width + head * dim..][..dim];
                 let score = |p: usize| -> f64 {
                     let k = &k[at(p)..][..dim];
-                    let dot: f64 = q.iter().zip(k).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                    let dot: f64 = q
+                        .iter()
+                        .zip(k)
+                        .map(|(&q, &k)| f64::from(q) * f64::from(k))
+                        .sum();
                     dot * f64::from(scale)
                 };
                 let scores: Vec<f64> = (first..=position).map(score).collect();

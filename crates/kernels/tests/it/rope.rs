@@ -3,7 +3,9 @@ use candle_core::{DType, Tensor};
 use kernels::{KvLayer, Rope, RopeLayout, rope, rope_and_cache};
 
 fn frequencies(dim: usize) -> Vec<f64> {
-    (0..dim / 2).map(|i| 10_000f64.powf(-2.0 * i as f64 / dim as f64)).collect()
+    (0..dim / 2)
+        .map(|i| 10_000f64.powf(-2.0 * i as f64 / dim as f64))
+        .collect()
 }
 
 fn reference_rope(x: &Tensor, dim: usize, positions: &[u32], layout: RopeLayout) -> Vec<f64> {
@@ -37,7 +39,11 @@ fn heads_turn_and_rows_stand_alone() {
             let x = random.tensor(&[tokens, heads * dim]);
             let positions: Vec<u32> = (0..tokens).map(|_| random.below(4096) as u32).collect();
             let out = rope(&x, &table, &positions).unwrap();
-            assert_close(&values(&out), &reference_rope(&x, dim, &positions, layout), 4e-7);
+            assert_close(
+                &values(&out),
+                &reference_rope(&x, dim, &positions, layout),
+                4e-7,
+            );
             for (row, position) in positions.iter().enumerate() {
                 let alone = x.narrow(0, row, 1).unwrap().contiguous().unwrap();
                 let alone = rope(&alone, &table, &[*position]).unwrap();
@@ -57,9 +63,15 @@ fn the_cache_gets_rotated_keys_and_plain_values() {
             let shape = (6, kv_heads, block_len, dim);
             Tensor::zeros(shape, dtype, &candle_core::Device::Cpu).unwrap()
         };
-        let kv = KvLayer { k: zeros(), v: zeros() };
+        let kv = KvLayer {
+            k: zeros(),
+            v: zeros(),
+        };
         let q = random.tensor(&[tokens, heads * dim]);
-        let (k, v) = (random.tensor(&[tokens, kv_heads * dim]), random.tensor(&[tokens, kv_heads * dim]));
+        let (k, v) = (
+            random.tensor(&[tokens, kv_heads * dim]),
+            random.tensor(&[tokens, kv_heads * dim]),
+        );
         let positions: Vec<u32> = (0..tokens as u32).rev().collect();
         let mut slots = random.permutation(6 * block_len);
         let unused = slots.split_off(tokens);
@@ -70,7 +82,13 @@ fn the_cache_gets_rotated_keys_and_plain_values() {
             let rows = rows.to_dtype(dtype).unwrap();
             let at = |slot: u32, head: usize| {
                 let (block, offset) = (slot as usize / block_len, slot as usize % block_len);
-                cache.get(block).unwrap().get(head).unwrap().get(offset).unwrap()
+                cache
+                    .get(block)
+                    .unwrap()
+                    .get(head)
+                    .unwrap()
+                    .get(offset)
+                    .unwrap()
             };
             for head in 0..kv_heads {
                 for (token, &slot) in slots.iter().enumerate() {
@@ -90,10 +108,17 @@ fn bad_positions_and_slots_are_refused_and_nothing_is_written() {
     let mut random = Random::new(3);
     let table = Rope::new(&frequencies(8), 10, RopeLayout::Halves).unwrap();
     let zeros = || Tensor::zeros((2, 1, 4, 8), DType::F32, &candle_core::Device::Cpu).unwrap();
-    let kv = KvLayer { k: zeros(), v: zeros() };
+    let kv = KvLayer {
+        k: zeros(),
+        v: zeros(),
+    };
     let x = random.tensor(&[2, 8]);
     for (positions, slots, part) in [
-        (&[0, 10][..], &[0, 1][..], "position 10 is out of range, there are 10"),
+        (
+            &[0, 10][..],
+            &[0, 1][..],
+            "position 10 is out of range, there are 10",
+        ),
         (&[0, 1], &[0, 8], "slot 8 is out of range, there are 8"),
         (&[0, 1], &[3, 3], "slot 3 twice"),
         (&[0], &[0, 1], "1 positions for 2 tokens"),
@@ -106,5 +131,10 @@ fn bad_positions_and_slots_are_refused_and_nothing_is_written() {
     assert!(Rope::new(&[], 4, RopeLayout::Halves).is_err());
     assert!(Rope::new(&[f64::NAN], 4, RopeLayout::Halves).is_err());
     assert!(Rope::new(&[1.0], (1 << 24) + 1, RopeLayout::Halves).is_err());
-    assert!(values(&kv.k).iter().chain(&values(&kv.v)).all(|&x| x == 0.0));
+    assert!(
+        values(&kv.k)
+            .iter()
+            .chain(&values(&kv.v))
+            .all(|&x| x == 0.0)
+    );
 }

@@ -5,14 +5,21 @@ use kernels::sampling::{
 };
 use proptest::prelude::*;
 
-const ALL: SamplingParams = SamplingParams { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0 };
+const ALL: SamplingParams = SamplingParams {
+    temperature: 1.0,
+    top_k: 0,
+    top_p: 1.0,
+    min_p: 0.0,
+};
 
 /// The exact distribution by sorting, in f64: probabilities by token.
 fn reference(logits: &[f32], params: &SamplingParams) -> Vec<f64> {
     let t = f64::from(params.temperature);
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |x: f32| ((f64::from(x) - f64::from(max)) / t).exp();
-    let mut order: Vec<usize> = (0..logits.len()).filter(|&i| logits[i].is_finite()).collect();
+    let mut order: Vec<usize> = (0..logits.len())
+        .filter(|&i| logits[i].is_finite())
+        .collect();
     order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap().then(a.cmp(&b)));
     if params.top_k > 0 {
         order.truncate(params.top_k as usize);
@@ -49,7 +56,11 @@ fn check(logits: &[f32], params: &SamplingParams) {
                 let drawn = sample(logits, params, u).unwrap();
                 assert_eq!(drawn.token as usize, token, "{params:?} at {u}");
                 let error = (f64::from(drawn.sampled_logprob) - p.ln()).abs();
-                assert!(error < 2e-6, "{params:?}: log {} for {p}", drawn.sampled_logprob);
+                assert!(
+                    error < 2e-6,
+                    "{params:?}: log {} for {p}",
+                    drawn.sampled_logprob
+                );
             }
         }
         start = end;
@@ -62,7 +73,12 @@ fn params() -> impl Strategy<Value = SamplingParams> {
     let top_p = prop_oneof![Just(1.0f32), 0.001f32..1.0, Just(0.95f32)];
     let min_p = prop_oneof![Just(0.0f32), 0.001f32..0.5];
     (temperature, top_k, top_p, min_p).prop_map(|(temperature, top_k, top_p, min_p)| {
-        SamplingParams { temperature, top_k, top_p, min_p }
+        SamplingParams {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+        }
     })
 }
 
@@ -73,7 +89,11 @@ fn row(random: &mut Random, vocabulary: usize) -> Vec<f32> {
     let mut logits: Vec<f32> = (0..vocabulary)
         .map(|_| {
             let x = random.normal() * spread;
-            if grid > 0.0 { (x / grid).round() * grid } else { x }
+            if grid > 0.0 {
+                (x / grid).round() * grid
+            } else {
+                x
+            }
         })
         .collect();
     for _ in 0..random.below(5) {
@@ -91,12 +111,23 @@ fn row(random: &mut Random, vocabulary: usize) -> Vec<f32> {
 /// True if a hair's breadth decides a filter: then f32 weights may keep one token more or less.
 fn on_the_edge(logits: &[f32], params: &SamplingParams) -> bool {
     let kept = |params: &SamplingParams| {
-        reference(logits, params).iter().filter(|&&p| p > 0.0).count()
+        reference(logits, params)
+            .iter()
+            .filter(|&&p| p > 0.0)
+            .count()
     };
     let mut edges = Vec::new();
     for factor in [1.0 - 2e-6, 1.0 + 2e-6] {
-        let top_p = if params.top_p < 1.0 { (params.top_p * factor).min(1.0) } else { 1.0 };
-        edges.push(kept(&SamplingParams { top_p, min_p: params.min_p * factor, ..*params }));
+        let top_p = if params.top_p < 1.0 {
+            (params.top_p * factor).min(1.0)
+        } else {
+            1.0
+        };
+        edges.push(kept(&SamplingParams {
+            top_p,
+            min_p: params.min_p * factor,
+            ..*params
+        }));
     }
     edges[0] != edges[1]
 }
@@ -124,16 +155,36 @@ fn filters_at_their_limits() {
         SamplingParams { top_p: 0.45, ..ALL },
         SamplingParams { top_p: 1e-9, ..ALL },
         SamplingParams { min_p: 1.0, ..ALL },
-        SamplingParams { top_k: 7, top_p: 0.5, min_p: 0.9, ..ALL },
+        SamplingParams {
+            top_k: 7,
+            top_p: 0.5,
+            min_p: 0.9,
+            ..ALL
+        },
     ] {
         check(&ties, &params);
     }
-    let one = [f32::NEG_INFINITY, f32::NEG_INFINITY, -30.0, f32::NEG_INFINITY];
+    let one = [
+        f32::NEG_INFINITY,
+        f32::NEG_INFINITY,
+        -30.0,
+        f32::NEG_INFINITY,
+    ];
     for temperature in [0.0, 1e-40, 1.0, 1e30] {
         for uniform in [0.0, 0.5, 1.0 - f64::EPSILON] {
-            let params = SamplingParams { temperature, top_k: 2, top_p: 0.1, min_p: 0.3 };
+            let params = SamplingParams {
+                temperature,
+                top_k: 2,
+                top_p: 0.1,
+                min_p: 0.3,
+            };
             assert_eq!(sample(&one, &params, uniform).unwrap().token, 2);
-            assert_eq!(sample(&one, &SamplingParams { temperature, ..ALL }, uniform).unwrap().token, 2);
+            assert_eq!(
+                sample(&one, &SamplingParams { temperature, ..ALL }, uniform)
+                    .unwrap()
+                    .token,
+                2
+            );
         }
     }
     // The two zeros are the same logit: the lowest id stays.
@@ -143,7 +194,10 @@ fn filters_at_their_limits() {
 
 #[test]
 fn greedy_takes_the_lowest_of_equals() {
-    let greedy = SamplingParams { temperature: 0.0, ..ALL };
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        ..ALL
+    };
     let mut random = Random::new(4);
     for vocabulary in [1, 15, 64, 65, 1000, 5000] {
         let mut logits = row(&mut random, vocabulary);
@@ -151,7 +205,10 @@ fn greedy_takes_the_lowest_of_equals() {
         logits[a] = 50.0;
         logits[b] = 50.0;
         let drawn = sample(&logits, &greedy, 0.7).unwrap();
-        assert_eq!((drawn.token as usize, drawn.sampled_logprob), (a.min(b), 0.0));
+        assert_eq!(
+            (drawn.token as usize, drawn.sampled_logprob),
+            (a.min(b), 0.0)
+        );
     }
 }
 
@@ -162,9 +219,22 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
     for (params, draws) in [
         (ALL, 40),
         (SamplingParams { top_k: 50, ..ALL }, 40),
-        (SamplingParams { top_k: 100_000, ..ALL }, 10),
+        (
+            SamplingParams {
+                top_k: 100_000,
+                ..ALL
+            },
+            10,
+        ),
         (SamplingParams { top_p: 0.9, ..ALL }, 40),
-        (SamplingParams { top_p: 0.999, temperature: 2.0, ..ALL }, 20),
+        (
+            SamplingParams {
+                top_p: 0.999,
+                temperature: 2.0,
+                ..ALL
+            },
+            20,
+        ),
         (SamplingParams { min_p: 0.05, ..ALL }, 40),
     ] {
         let expected = reference(&logits, &params);
@@ -173,7 +243,10 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
             let drawn = sample(&logits, &params, u).unwrap().token as usize;
             let before: f64 = expected[..drawn].iter().sum();
             let share = before - 2e-6..before + expected[drawn] + 2e-6;
-            assert!(share.contains(&u), "{params:?}: token {drawn} for {u}, not in {share:?}");
+            assert!(
+                share.contains(&u),
+                "{params:?}: token {drawn} for {u}, not in {share:?}"
+            );
         }
     }
 }
@@ -181,12 +254,19 @@ fn a_large_vocabulary_is_drawn_from_as_a_small_one() {
 #[test]
 fn draws_follow_the_distribution() {
     let logits = [0.0f32, 1.0, -1.0, 2.0, 0.5, f32::NEG_INFINITY];
-    let params = SamplingParams { temperature: 0.8, top_k: 4, top_p: 0.97, min_p: 0.02 };
+    let params = SamplingParams {
+        temperature: 0.8,
+        top_k: 4,
+        top_p: 0.97,
+        min_p: 0.02,
+    };
     let expected = reference(&logits, &params);
     let mut counts = [0u32; 6];
     let draws = 100_000;
     for position in 0..draws {
-        counts[sample(&logits, &params, uniform(42, position)).unwrap().token as usize] += 1;
+        counts[sample(&logits, &params, uniform(42, position))
+            .unwrap()
+            .token as usize] += 1;
     }
     let mut chi_squared = 0.0;
     for (&count, &p) in counts.iter().zip(&expected) {
@@ -202,8 +282,18 @@ fn draws_follow_the_distribution() {
 
 #[test]
 fn rows_that_nothing_can_be_drawn_from() {
-    let nan = SampleError::NotANumber { token: 70, value: f32::INFINITY };
-    for params in [ALL, SamplingParams { temperature: 0.0, ..ALL }, SamplingParams { top_k: 1, ..ALL }] {
+    let nan = SampleError::NotANumber {
+        token: 70,
+        value: f32::INFINITY,
+    };
+    for params in [
+        ALL,
+        SamplingParams {
+            temperature: 0.0,
+            ..ALL
+        },
+        SamplingParams { top_k: 1, ..ALL },
+    ] {
         for at in [70, 99] {
             let mut logits = vec![0.0f32; 100];
             logits[at] = f32::NAN;
@@ -222,14 +312,29 @@ fn rows_that_nothing_can_be_drawn_from() {
         }
     }
     for (params, uniform) in [
-        (SamplingParams { temperature: -1.0, ..ALL }, 0.5),
-        (SamplingParams { temperature: f32::NAN, ..ALL }, 0.5),
+        (
+            SamplingParams {
+                temperature: -1.0,
+                ..ALL
+            },
+            0.5,
+        ),
+        (
+            SamplingParams {
+                temperature: f32::NAN,
+                ..ALL
+            },
+            0.5,
+        ),
         (SamplingParams { top_p: 0.0, ..ALL }, 0.5),
         (SamplingParams { min_p: 1.5, ..ALL }, 0.5),
         (ALL, 1.0),
         (ALL, f64::NAN),
     ] {
-        assert!(matches!(sample(&[0.0], &params, uniform), Err(SampleError::Parameter { .. })));
+        assert!(matches!(
+            sample(&[0.0], &params, uniform),
+            Err(SampleError::Parameter { .. })
+        ));
     }
 }
 
@@ -238,14 +343,30 @@ fn bias_penalties_and_mask() {
     let mut logits = vec![2.0f32, -2.0, 1.0, 0.0];
     apply_bias(&mut logits, [(2, 0.5), (3, f32::NEG_INFINITY)]).unwrap();
     assert_eq!(logits, [2.0, -2.0, 1.5, f32::NEG_INFINITY]);
-    let penalties = Penalties { repetition: 2.0, presence: 0.25, frequency: 0.5 };
-    let seen = [(0, 0), (1, 2), (3, 1)].map(|(token, output_count)| Seen { token, output_count });
+    let penalties = Penalties {
+        repetition: 2.0,
+        presence: 0.25,
+        frequency: 0.5,
+    };
+    let seen = [(0, 0), (1, 2), (3, 1)].map(|(token, output_count)| Seen {
+        token,
+        output_count,
+    });
     apply_penalties(&mut logits, &penalties, seen).unwrap();
     assert_eq!(logits, [1.0, -5.25, 1.5, f32::NEG_INFINITY]);
-    let unknown = SampleError::UnknownToken { token: 4, vocabulary: 4 };
+    let unknown = SampleError::UnknownToken {
+        token: 4,
+        vocabulary: 4,
+    };
     assert_eq!(apply_bias(&mut logits, [(4, 1.0)]).unwrap_err(), unknown);
-    let seen = [Seen { token: 4, output_count: 0 }];
-    assert_eq!(apply_penalties(&mut logits, &penalties, seen).unwrap_err(), unknown);
+    let seen = [Seen {
+        token: 4,
+        output_count: 0,
+    }];
+    assert_eq!(
+        apply_penalties(&mut logits, &penalties, seen).unwrap_err(),
+        unknown
+    );
 
     let mut random = Random::new(1);
     for vocabulary in [1usize, 31, 32, 33, 64, 100] {
@@ -255,7 +376,10 @@ fn bias_penalties_and_mask() {
                 .collect();
             let mut logits = vec![1.0f32; vocabulary];
             let allowed = apply_mask(&mut logits, &mask);
-            let bit = |t: usize| mask.get(t / 32).is_some_and(|word| word >> (t % 32) & 1 == 1);
+            let bit = |t: usize| {
+                mask.get(t / 32)
+                    .is_some_and(|word| word >> (t % 32) & 1 == 1)
+            };
             for (token, &logit) in logits.iter().enumerate() {
                 assert_eq!(logit, if bit(token) { 1.0 } else { f32::NEG_INFINITY });
             }
@@ -274,7 +398,11 @@ fn log_probabilities_of_the_raw_distribution() {
         let got = log_softmax_at(&logits, &tokens).unwrap();
         for (&got, &expected) in got.iter().zip(&expected) {
             let ok = (f64::from(got) - expected.ln()).abs() < 2e-6 * (1.0 + expected.ln().abs());
-            assert!(ok || f64::from(got) == expected.ln(), "{got} for {}", expected.ln());
+            assert!(
+                ok || f64::from(got) == expected.ln(),
+                "{got} for {}",
+                expected.ln()
+            );
         }
         let mut order: Vec<usize> = (0..vocabulary).filter(|&t| expected[t] > 0.0).collect();
         order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap().then(a.cmp(&b)));
@@ -286,7 +414,13 @@ fn log_probabilities_of_the_raw_distribution() {
                 assert_eq!(*logprob, got[*expected]);
             }
         }
-        let unknown = SampleError::UnknownToken { token: vocabulary as u32, vocabulary };
-        assert_eq!(log_softmax_at(&logits, &[vocabulary as u32]).unwrap_err(), unknown);
+        let unknown = SampleError::UnknownToken {
+            token: vocabulary as u32,
+            vocabulary,
+        };
+        assert_eq!(
+            log_softmax_at(&logits, &[vocabulary as u32]).unwrap_err(),
+            unknown
+        );
     }
 }

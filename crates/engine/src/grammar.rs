@@ -10,11 +10,11 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
 /// The vocabulary as a grammar sees it.
 #[derive(Debug, Clone)]
-pub struct GrammarVocabulary {
+pub(crate) struct GrammarVocabulary {
     /// Bytes of each token; control tokens and unused ids are empty and never allowed.
-    pub token_bytes: Vec<Vec<u8>>,
+    pub(crate) token_bytes: Vec<Vec<u8>>,
     /// The token that ends a completion, allowed wherever the grammar may end.
-    pub eos_id: TokenId,
+    pub(crate) eos_id: TokenId,
 }
 
 /// Compiles grammars for one vocabulary. The vocabulary's trie is built at the first use:

@@ -59,10 +59,6 @@ impl GenerateJob {
         }
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        self.samples.iter().all(|sample| matches!(sample, Sample::Done(_)))
-    }
-
     /// Answers with the completions of all samples.
     pub(crate) fn answer(self) {
         let prompt_logprobs = self.prompt_scores;

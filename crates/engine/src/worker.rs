@@ -192,7 +192,9 @@ impl Worker {
             match added {
                 Ok(seq) => seqs.push(seq),
                 Err(error) => {
-                    seqs.into_iter().for_each(|seq| drop(self.scheduler.cancel(seq)));
+                    for seq in seqs {
+                        self.scheduler.cancel(seq);
+                    }
                     return job.reply.send(Err(self.refused(&error)));
                 }
             }

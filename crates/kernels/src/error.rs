@@ -60,9 +60,6 @@ pub enum KernelError {
         /// What is wrong, with numbers.
         problem: String,
     },
-    /// A linear layer refused its weights or its input.
-    #[error(transparent)]
-    Linear(#[from] crate::LinearError),
     /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

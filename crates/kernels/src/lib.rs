@@ -17,7 +17,7 @@ pub mod sampling;
 pub use attention::{SequenceSpan, paged_attention};
 pub use blocks::{KvLayer, copy_blocks};
 pub use error::{KernelError, Result};
-pub use linear::{Linear, LinearError, WeightFormat};
+pub use linear::{Linear, WeightFormat};
 pub use lora::{LoraWeights, lora_add};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rows::{Rows, for_each_mut, read_rows};

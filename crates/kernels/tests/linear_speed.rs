@@ -78,7 +78,9 @@ fn time(runs: usize, closures: &mut [&mut dyn FnMut()]) -> Vec<(f64, f64)> {
 #[test]
 #[ignore = "a measurement"]
 fn linear_speed() {
-    println!("format shape rows | ours ms min/median GB/s Gop/s | candle ms min/median | ratio of minima, medians");
+    println!(
+        "format shape rows | ours ms min/median GB/s Gop/s | candle ms min/median | ratio of minima, medians"
+    );
     for name in setting("FORMATS", "q8_0,q4_k,q6_k") {
         for shape in setting("SHAPES", SHAPES) {
             let (n, k) = shape.split_once('x').expect("SHAPES=outxin");
@@ -93,7 +95,8 @@ fn measure(name: &str, n: usize, k: usize) {
     let bytes = weight_bytes(format, n, k);
     let layer = Linear::from_bytes(&bytes, format, n, k, None).expect("bytes of the right length");
     let theirs = candle.map(|dtype| {
-        let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, dtype).expect("blocks");
+        let storage =
+            QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, dtype).expect("blocks");
         QMatMul::from_qtensor(QTensor::new(storage, (n, k)).expect("a matrix")).expect("a product")
     });
     drop(bytes);
@@ -109,13 +112,21 @@ fn measure(name: &str, n: usize, k: usize) {
                 let times = time(runs, &mut [&mut ours, &mut theirs]);
                 let (a, b) = (times[0], times[1]);
                 let ratios = (b.0 / a.0, b.1 / a.1);
-                (a, format!("{:8.3} {:8.3} | {:5.2} {:5.2}", b.0, b.1, ratios.0, ratios.1))
+                (
+                    a,
+                    format!(
+                        "{:8.3} {:8.3} | {:5.2} {:5.2}",
+                        b.0, b.1, ratios.0, ratios.1
+                    ),
+                )
             }
             None => (time(runs, &mut [&mut ours])[0], String::new()),
         };
         let ((least, median), rest) = line;
         let bandwidth = layer.size_in_bytes() as f64 / least / 1e6;
         let rate = work / least / 1e6;
-        println!("{name} {n}x{k} {rows:4} | {least:8.3} {median:8.3} {bandwidth:6.1} {rate:7.0} | {rest}");
+        println!(
+            "{name} {n}x{k} {rows:4} | {least:8.3} {median:8.3} {bandwidth:6.1} {rate:7.0} | {rest}"
+        );
     }
 }

@@ -182,7 +182,7 @@ impl ModelConfig {
             (
                 "max_position_embeddings",
                 self.max_position_embeddings,
-                1 << 27,
+                1 << 24,
             ),
         ];
         for (field, value, most) in sizes {

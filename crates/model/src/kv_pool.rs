@@ -51,6 +51,7 @@ impl KvPool {
             );
             return Err(ModelError::Batch { problem });
         }
+        check_memory(config, num_blocks * block_size, kv_type)?;
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
@@ -106,4 +107,16 @@ impl KvPool {
         }
         Ok(())
     }
+}
+
+/// An allocation that fails ends the program, so absurd sizes are tried out first.
+fn check_memory(config: &ModelConfig, tokens: usize, kv_type: KvType) -> Result<(), ModelError> {
+    let bytes = KvPool::bytes_per_token(config, kv_type).checked_mul(tokens);
+    let fits = bytes.is_some_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok());
+    if fits {
+        return Ok(());
+    }
+    let size = bytes.map_or("more than 2^64".into(), |bytes| bytes.to_string());
+    let problem = format!("a KV pool of {tokens} tokens takes {size} bytes, more than there are");
+    Err(ModelError::Batch { problem })
 }

@@ -8,7 +8,8 @@ use crate::weights::{
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
 use kernels::{
-    Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache, swiglu,
+    KvLayer, Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache,
+    swiglu,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -53,7 +54,8 @@ pub trait CausalLm {
 pub struct LoadOptions {
     /// What weight matrices become.
     pub weights: LoadAs,
-    /// (P) the longest context to prepare for; `None` = all the model was made for.
+    /// (P) the longest context to prepare for, at most what the model was made for; `None` =
+    /// that, up to 2^18.
     pub max_positions: Option<usize>,
 }
 
@@ -70,6 +72,9 @@ pub struct Llama {
     adapters: BTreeMap<AdapterId, Adapter>,
     next_adapter: u32,
 }
+
+/// Positions prepared for unless more are asked for: a table of 256 MiB for heads of 256.
+const DEFAULT_MAX_POSITIONS: usize = 1 << 18;
 
 struct Layer {
     attention_norm: Tensor,
@@ -118,24 +123,11 @@ impl Llama {
                 Role::Vocabulary,
             )?),
         };
-        let divisors = match load.has(ROPE_DIVISORS) {
-            true => Some(load.floats(ROPE_DIVISORS, config.head_dim / 2)?),
-            false => None,
-        };
         let max_positions = options
             .max_positions
-            .map_or(config.max_position_embeddings, |most| {
-                most.min(config.max_position_embeddings)
-            });
-        let frequencies = config
-            .rope
-            .inverse_frequencies(config.head_dim, divisors.as_deref());
-        let rope = Rope::new(
-            &frequencies,
-            max_positions,
-            names.rope_layout(config.architecture),
-        )
-        .map_err(|source| ModelError::compute("the RoPE table", source))?;
+            .unwrap_or(DEFAULT_MAX_POSITIONS)
+            .min(config.max_position_embeddings);
+        let rope = load_rope(&config, &load, names, max_positions)?;
         let (output_name, embedding_name) = (
             format!("{}.weight", names.output()),
             format!("{}.weight", names.embedding()),
@@ -188,8 +180,16 @@ impl CausalLm for Llama {
 
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
         batch.check(&self.config, kv)?;
-        let groups = RowGroups::of(&batch.adapters, &self.adapters)?;
-        self.compute(batch, kv, &groups)
+        let all = RowGroups::of(&batch.adapters, &self.adapters)?;
+        let wanted = match batch.adapters.is_empty() {
+            true => vec![],
+            false => {
+                let rows = batch.logit_rows.iter();
+                rows.map(|row| batch.adapters[*row as usize]).collect()
+            }
+        };
+        let wanted = RowGroups::of(&wanted, &self.adapters)?;
+        self.compute(batch, kv, [&all, &wanted])
             .map_err(|source| ModelError::compute("the forward pass", source))
     }
 
@@ -214,55 +214,103 @@ impl CausalLm for Llama {
 }
 
 impl Llama {
+    /// The adapters are those of all rows, and those of the rows whose logits are wanted.
     fn compute(
         &self,
         batch: &ForwardBatch,
         kv: &KvPool,
+        [all, wanted]: [&RowGroups<'_>; 2],
+    ) -> kernels::Result<Tensor> {
+        let logit_rows = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
+        let mut x = self.embedding.rows(&batch.tokens)?;
+        let mut normed = rms_norm(&x, &self.layers[0].attention_norm, self.config.rms_norm_eps)?;
+        for index in 0..self.layers.len() {
+            let mut mixed = self.attend(index, &normed, batch, kv.layer(index), all)?;
+            let mut adapters = all;
+            if index + 1 == self.layers.len() {
+                // From here on rows no longer meet: only those asked for go on.
+                mixed = mixed.index_select(&logit_rows, 0)?;
+                x = x.index_select(&logit_rows, 0)?;
+                adapters = wanted;
+            }
+            (normed, x) = self.feed_forward(index, &mixed, &x, adapters)?;
+        }
+        Ok(normed)
+    }
+
+    /// Writes K and V of all rows and gives what each row's heads take from its context, (T, Hq*D).
+    fn attend(
+        &self,
+        index: usize,
+        normed: &Tensor,
+        batch: &ForwardBatch,
+        cache: &KvLayer,
         adapters: &RowGroups<'_>,
     ) -> kernels::Result<Tensor> {
-        let eps = self.config.rms_norm_eps;
+        let layer = &self.layers[index];
+        let [q, k, v] = Linear::forward_many(&[&layer.q, &layer.k, &layer.v], normed)?
+            .try_into()
+            .expect("one output for each matrix");
+        let q = adapters.add(index, Projection::Q, normed, q)?;
+        let k = adapters.add(index, Projection::K, normed, k)?;
+        let v = adapters.add(index, Projection::V, normed, v)?;
+        let (q, k) = layer.norm_heads(q, k, self.config.rms_norm_eps)?;
+        let (positions, slots) = (&batch.positions, &batch.slots);
+        let q = rope_and_cache((&q, &k, &v), &self.rope, positions, slots, cache)?;
         let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        let mut x = self.embedding.rows(&batch.tokens)?;
-        let mut normed = rms_norm(&x, &self.layers[0].attention_norm, eps)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let cache = kv.layer(index);
-            let adapted = |projection, input: &Tensor, output: Tensor| {
-                adapters.add(index, projection, input, output)
-            };
-
-            let (q, k, v) = three(Linear::forward_many(
-                &[&layer.q, &layer.k, &layer.v],
-                &normed,
-            )?);
-            let q = adapted(Projection::Q, &normed, q)?;
-            let k = adapted(Projection::K, &normed, k)?;
-            let v = adapted(Projection::V, &normed, v)?;
-            let (q, k) = layer.norm_heads(q, k, eps)?;
-            let q = rope_and_cache(
-                (&q, &k, &v),
-                &self.rope,
-                &batch.positions,
-                &batch.slots,
-                cache,
-            )?;
-            let mixed = paged_attention(&q, cache, &batch.spans, scale, layer.window)?;
-            let o = adapted(Projection::O, &mixed, layer.o.forward(&mixed)?)?;
-            (normed, x) = add_rms_norm(&o, &x, &layer.mlp_norm, eps)?;
-
-            let (gate, up) = two(Linear::forward_many(&[&layer.gate, &layer.up], &normed)?);
-            let gate = adapted(Projection::Gate, &normed, gate)?;
-            let up = adapted(Projection::Up, &normed, up)?;
-            let inner = swiglu(&gate, &up)?;
-            let down = adapted(Projection::Down, &inner, layer.down.forward(&inner)?)?;
-            let next = self
-                .layers
-                .get(index + 1)
-                .map_or(&self.norm, |next| &next.attention_norm);
-            (normed, x) = add_rms_norm(&down, &x, next, eps)?;
-        }
-        let wanted = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
-        Ok(normed.index_select(&wanted, 0)?)
+        Ok(paged_attention(
+            &q,
+            cache,
+            &batch.spans,
+            scale,
+            layer.window,
+        )?)
     }
+
+    /// The rest of a layer: adds attention's and the MLP's shares to `x`; returns it after the
+    /// next norm, and as it is.
+    fn feed_forward(
+        &self,
+        index: usize,
+        mixed: &Tensor,
+        x: &Tensor,
+        adapters: &RowGroups<'_>,
+    ) -> kernels::Result<(Tensor, Tensor)> {
+        let (layer, eps) = (&self.layers[index], self.config.rms_norm_eps);
+        let o = adapters.add(index, Projection::O, mixed, layer.o.forward(mixed)?)?;
+        let (normed, x) = add_rms_norm(&o, x, &layer.mlp_norm, eps)?;
+        let [gate, up] = Linear::forward_many(&[&layer.gate, &layer.up], &normed)?
+            .try_into()
+            .expect("one output for each matrix");
+        let gate = adapters.add(index, Projection::Gate, &normed, gate)?;
+        let up = adapters.add(index, Projection::Up, &normed, up)?;
+        let inner = swiglu(&gate, &up)?;
+        let down = adapters.add(index, Projection::Down, &inner, layer.down.forward(&inner)?)?;
+        let next = self.layers.get(index + 1);
+        let next_norm = next.map_or(&self.norm, |next| &next.attention_norm);
+        Ok(add_rms_norm(&down, &x, next_norm, eps)?)
+    }
+}
+
+/// The table of angles; a GGUF may bring divisors of the frequencies.
+fn load_rope(
+    config: &ModelConfig,
+    load: &Loader<'_>,
+    names: Names,
+    max_positions: usize,
+) -> Result<Rope, ModelError> {
+    let divisors = match names {
+        Names::Gguf if load.has(ROPE_DIVISORS) => {
+            Some(load.floats(ROPE_DIVISORS, config.head_dim / 2)?)
+        }
+        _ => None,
+    };
+    let frequencies = config
+        .rope
+        .inverse_frequencies(config.head_dim, divisors.as_deref());
+    let layout = names.rope_layout(config.architecture);
+    Rope::new(&frequencies, max_positions, layout)
+        .map_err(|source| ModelError::compute("the RoPE table", source))
 }
 
 impl Layer {
@@ -316,15 +364,4 @@ impl Layer {
         };
         Ok((per_head(q, q_weight)?, per_head(k, k_weight)?))
     }
-}
-
-fn two(outputs: Vec<Tensor>) -> (Tensor, Tensor) {
-    let [a, b] = <[Tensor; 2]>::try_from(outputs).expect("one output for each of two matrices");
-    (a, b)
-}
-
-fn three(outputs: Vec<Tensor>) -> (Tensor, Tensor, Tensor) {
-    let [a, b, c] =
-        <[Tensor; 3]>::try_from(outputs).expect("one output for each of three matrices");
-    (a, b, c)
 }

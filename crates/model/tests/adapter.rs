@@ -65,6 +65,12 @@ fn rows_with_different_adapters_share_a_batch() {
         .collect();
     let together = flat(&model.forward(&batch(&parts), &pool).unwrap());
     assert!(bits(&together) == bits(&alone.concat()));
+    // The last layer computes only the rows asked for, each with its own adapter.
+    let mut some = batch(&parts);
+    some.logit_rows = vec![47, 24, 13, 3];
+    let some = flat(&model.forward(&some, &pool).unwrap());
+    let rows = [(3, 11), (2, 0), (1, 1), (0, 3)].map(|(part, row)| &alone[part][row * 64..][..64]);
+    assert!(bits(&some) == bits(&rows.concat()));
 
     model.remove_adapter(ids[0]).unwrap();
     let error = model

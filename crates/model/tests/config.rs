@@ -184,6 +184,16 @@ fn what_could_change_the_mathematics_is_refused_by_name() {
         &["sliding_window", "4096"],
     );
     check(&json!({"rope_interleaved": true}), &["rope_interleaved"]);
+}
+
+#[test]
+fn rope_settings_that_are_not_known_are_refused_by_name() {
+    let check = |changes: &Value, words: &[&str]| {
+        let error = read(&with(llama_3_1_8b(), changes)).expect_err(&changes.to_string());
+        for word in words.iter().chain(&["config.json"]) {
+            assert!(error.contains(word), "{error} lacks {word}");
+        }
+    };
     for kind in ["yarn", "dynamic", "longrope", "su"] {
         check(
             &json!({"rope_scaling": {"rope_type": kind, "factor": 4.0}}),

@@ -409,3 +409,29 @@ fn a_shorter_context_can_be_prepared_for() {
         .to_string();
     assert!(error.contains("position 8"), "{error}");
 }
+
+/// A second sequence that starts from a copy of the first one's block goes its own way.
+#[test]
+fn copied_blocks_serve_another_sequence() {
+    let model = load("llama3_1", LoadAs::F32);
+    let (a, mut b) = (tokens(30, 64), tokens(30, 64));
+    b[20..]
+        .iter_mut()
+        .for_each(|token| *token = (*token + 7) % 64);
+    let alone = logits(&model, &b);
+    let pool = KvPool::new(model.config(), 4, common::BLOCK, KvType::F32).unwrap();
+    let part = |tokens, places, blocks| Part {
+        tokens,
+        places,
+        blocks,
+        adapter: None,
+    };
+    let prefix = batch(&[part(&a, 0..20, &[3, 1])]);
+    model.forward(&prefix, &pool).unwrap();
+    pool.copy_blocks(&[(1, 0)]).unwrap();
+    let both = batch(&[part(&a, 20..30, &[3, 1]), part(&b, 20..30, &[3, 0])]);
+    let found = flat(&model.forward(&both, &pool).unwrap());
+    let vocab = model.config().vocab_size;
+    assert!(bits(&found[10 * vocab..]) == bits(&alone[20 * vocab..]));
+    assert!(pool.copy_blocks(&[(1, 4)]).is_err());
+}

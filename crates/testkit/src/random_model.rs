@@ -9,80 +9,62 @@ use std::collections::BTreeMap;
 pub fn random_weights(config: &ModelConfig, seed: u64) -> BTreeMap<String, Values> {
     let mut state = seed;
     let mut tensors = BTreeMap::new();
-    let mut add = |name: String, shape: &[usize], centre: f64, spread: f64| {
+    for (name, shape) in shapes(config) {
+        let (centre, spread) = match shape[..] {
+            [_] if name.ends_with(".bias") => (0.0, 0.5),
+            [_] => (1.0, 0.3),
+            _ if name.contains("embed_tokens") => (0.0, 0.3),
+            _ => (0.0, 0.8 / (shape[1] as f64).sqrt()),
+        };
         let count = shape.iter().product();
-        let values = (0..count).map(|_| f64::from((centre + spread * normal(&mut state)) as f32));
-        tensors.insert(
-            name,
-            Values {
-                shape: shape.to_vec(),
-                values: values.collect(),
-            },
-        );
-    };
+        let draw = |_| f64::from((centre + spread * normal(&mut state)) as f32);
+        let values = (0..count).map(draw).collect();
+        tensors.insert(name, Values { shape, values });
+    }
+    tensors
+}
+
+/// Name and shape of every tensor, in a fixed order.
+fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (hidden, inner, vocab) = (
         config.hidden_size,
         config.intermediate_size,
         config.vocab_size,
     );
-    add(
-        "model.embed_tokens.weight".into(),
-        &[vocab, hidden],
-        0.0,
-        0.3,
-    );
-    add("model.norm.weight".into(), &[hidden], 1.0, 0.3);
+    let (q, kv, head) = (config.q_size(), config.kv_size(), config.head_dim);
+    let mut shapes = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![vocab, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+    ];
     if !config.tie_word_embeddings {
-        add(
-            "lm_head.weight".into(),
-            &[vocab, hidden],
-            0.0,
-            0.8 / (hidden as f64).sqrt(),
-        );
+        shapes.push(("lm_head.weight".to_owned(), vec![vocab, hidden]));
     }
     for layer in 0..config.num_layers {
-        let prefix = format!("model.layers.{layer}");
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            add(format!("{prefix}.{norm}.weight"), &[hidden], 1.0, 0.3);
-        }
+        let mut add = |part: &str, shape: &[usize]| {
+            shapes.push((format!("model.layers.{layer}.{part}"), shape.to_vec()));
+        };
+        add("input_layernorm.weight", &[hidden]);
+        add("post_attention_layernorm.weight", &[hidden]);
         if config.qk_norm {
-            for norm in ["q_norm", "k_norm"] {
-                let name = format!("{prefix}.self_attn.{norm}.weight");
-                add(name, &[config.head_dim], 1.0, 0.3);
-            }
+            add("self_attn.q_norm.weight", &[head]);
+            add("self_attn.k_norm.weight", &[head]);
         }
         for (module, out, input, bias) in [
-            ("self_attn.q_proj", config.q_size(), hidden, config.qkv_bias),
-            (
-                "self_attn.k_proj",
-                config.kv_size(),
-                hidden,
-                config.qkv_bias,
-            ),
-            (
-                "self_attn.v_proj",
-                config.kv_size(),
-                hidden,
-                config.qkv_bias,
-            ),
-            ("self_attn.o_proj", hidden, config.q_size(), config.o_bias),
+            ("self_attn.q_proj", q, hidden, config.qkv_bias),
+            ("self_attn.k_proj", kv, hidden, config.qkv_bias),
+            ("self_attn.v_proj", kv, hidden, config.qkv_bias),
+            ("self_attn.o_proj", hidden, q, config.o_bias),
             ("mlp.gate_proj", inner, hidden, config.mlp_bias),
             ("mlp.up_proj", inner, hidden, config.mlp_bias),
             ("mlp.down_proj", hidden, inner, config.mlp_bias),
         ] {
-            let spread = 0.8 / (input as f64).sqrt();
-            add(
-                format!("{prefix}.{module}.weight"),
-                &[out, input],
-                0.0,
-                spread,
-            );
+            add(&format!("{module}.weight"), &[out, input]);
             if bias {
-                add(format!("{prefix}.{module}.bias"), &[out], 0.0, 0.5);
+                add(&format!("{module}.bias"), &[out]);
             }
         }
     }
-    tensors
+    shapes
 }
 
 /// Uniform in (0, 1): SplitMix64 (Steele, Lea, Flood 2014).

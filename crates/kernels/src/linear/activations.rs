@@ -6,7 +6,10 @@
 //!
 //! A group of values that holds a NaN or an infinity gets the scale NaN, so that every output of
 //! its row is NaN.
-#![expect(unsafe_code, reason = "vector loads and stores; rows are quantised on several threads")]
+#![expect(
+    unsafe_code,
+    reason = "vector loads and stores; rows are quantised on several threads"
+)]
 
 use core::arch::x86_64::*;
 use std::ops::Range;
@@ -99,7 +102,11 @@ impl Activations {
         let mut sums = huge_vec(rows * groups * grain.sums_per_scale(), 0i32);
         {
             let per_row = [columns, groups, groups * grain.sums_per_scale()];
-            let shared = (Shared::new(&mut lines), Shared::new(&mut scales), Shared::new(&mut sums));
+            let shared = (
+                Shared::new(&mut lines),
+                Shared::new(&mut scales),
+                Shared::new(&mut sums),
+            );
             let block = |b: usize| {
                 let first = b * ROW_BLOCK;
                 let count = ROW_BLOCK.min(rows - first);
@@ -121,7 +128,15 @@ impl Activations {
                 barrier_pool().execute_chunked(blocks, |range| range.for_each(&block));
             }
         }
-        Self { rows, grain, columns, groups, lines, scales, sums }
+        Self {
+            rows,
+            grain,
+            columns,
+            groups,
+            lines,
+            scales,
+            sums,
+        }
     }
 
     /// The blocks that hold these rows; `rows.start` is a multiple of 16.
@@ -131,19 +146,13 @@ impl Activations {
             let sums = self.groups * self.grain.sums_per_scale();
             let block = RowBlock {
                 rows: count,
-                lines: &self.lines[first * self.columns..(first + count) * self.columns + ROW_BLOCK],
+                lines: &self.lines
+                    [first * self.columns..(first + count) * self.columns + ROW_BLOCK],
                 scales: &self.scales[first * self.groups..(first + count) * self.groups],
                 sums: &self.sums[first * sums..(first + count) * sums],
             };
             (first, block)
         })
-    }
-
-    #[cfg(test)]
-    pub(super) fn scale(&self, row: usize, group: usize) -> f32 {
-        let first = row / ROW_BLOCK * ROW_BLOCK;
-        let count = ROW_BLOCK.min(self.rows - first);
-        self.scales[first * self.groups + group * count + row - first]
     }
 }
 
@@ -161,8 +170,9 @@ fn quantise_block(x: &[f32], k: usize, grain: Grain, out: (&mut [Words], &mut [f
             for (i, part) in group.chunks_exact(16).enumerate() {
                 let at = g * values + i * 16;
                 let line = &mut lines[at / 64 * rows + r];
-                let words: &mut [i32; 4] =
-                    (&mut line.0[at % 64 / 4..][..4]).try_into().expect("four words");
+                let words: &mut [i32; 4] = (&mut line.0[at % 64 / 4..][..4])
+                    .try_into()
+                    .expect("four words");
                 sixteens[i] = quantise_16(part.try_into().expect("chunks of 16"), inverse, words);
             }
             let sums = &mut sums[g * sums_per * rows..][..sums_per * rows];

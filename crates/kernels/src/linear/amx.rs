@@ -20,8 +20,8 @@ use super::activations::{COARSE_SUMS, ROW_BLOCK, RowBlock, Words};
 use super::memory::Line;
 use super::packed::{Halves, Meta, Packed, Q4Meta, Q6Meta, TILE};
 use super::simd::{
-    add_q4, add_q6, add_q8, load_floats, load_halves, load_i8, load_line, load_pairs, load_u8, load_words, min_sums,
-    nibbles, q6_groups, store_floats, store_line,
+    add_q4, add_q6, add_q8, load_floats, load_halves, load_i8, load_line, load_pairs, load_u8,
+    load_words, min_sums, nibbles, q6_groups, store_floats, store_line,
 };
 
 /// Shapes of the eight tile registers: 0-3 sums, 4 activations, 5-7 weights.
@@ -35,7 +35,13 @@ struct TileConfig {
 }
 
 impl TileConfig {
-    const EMPTY: Self = Self { palette: 0, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+    const EMPTY: Self = Self {
+        palette: 0,
+        start_row: 0,
+        reserved: [0; 14],
+        row_bytes: [0; 16],
+        rows: [0; 16],
+    };
 }
 
 /// While it lives, this thread's tile registers have the shapes of one kernel; then those they had
@@ -50,7 +56,10 @@ impl Tiles {
     /// # Safety
     /// The process was granted the tile registers.
     unsafe fn shape(depth: u8) -> Self {
-        let mut config = TileConfig { palette: 1, ..TileConfig::EMPTY };
+        let mut config = TileConfig {
+            palette: 1,
+            ..TileConfig::EMPTY
+        };
         for register in 0..8 {
             config.row_bytes[register] = if register == 4 { u16::from(depth) } else { 64 };
             config.rows[register] = if register < 5 { 16 } else { depth / 4 };
@@ -67,7 +76,9 @@ impl Tiles {
 impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: loads what the processor itself stored.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const self.before, options(nostack, readonly)) };
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const self.before, options(nostack, readonly))
+        };
     }
 }
 
@@ -108,7 +119,9 @@ pub(super) unsafe fn multiply_pair(
     scratch: &mut Scratch,
 ) {
     scratch.acc.clear();
-    scratch.acc.resize(blocks.len() * ROW_BLOCK, [[0.0; TILE]; 2]);
+    scratch
+        .acc
+        .resize(blocks.len() * ROW_BLOCK, [[0.0; TILE]; 2]);
     let quants = pair.map(|t| &weights.quants[t * weights.tile_lines()..][..weights.tile_lines()]);
     let meta = pair.map(|t| t * weights.blocks..(t + 1) * weights.blocks);
     match &weights.meta {
@@ -146,9 +159,15 @@ unsafe fn q8_pair(
     let mut which = 0;
     for first in (0..meta[0].len()).step_by(8) {
         let count = 8.min(meta[0].len() - first);
-        unpack_q8(quants.map(|q| &q[first * 8..(first + count) * 8]), &mut scratch.weights);
+        unpack_q8(
+            quants.map(|q| &q[first * 8..(first + count) * 8]),
+            &mut scratch.weights,
+        );
         for quants in quants {
-            prefetch(&quants[((first + count) * 8).min(quants.len())..((first + 16) * 8).min(quants.len())]);
+            prefetch(
+                &quants
+                    [((first + count) * 8).min(quants.len())..((first + 16) * 8).min(quants.len())],
+            );
         }
         for (b, (_, x)) in blocks.iter().enumerate() {
             for group in 0..count / 2 {
@@ -157,7 +176,12 @@ unsafe fn q8_pair(
                 let weights = &scratch.weights[group * 32..][..32];
                 // SAFETY: 16 lines of activations, 32 of weights, the registers are shaped for them.
                 unsafe { q8_products(lines, weights, &mut scratch.sums[which]) };
-                let step = Q8Step { x: *x, meta, column, acc: b * ROW_BLOCK };
+                let step = Q8Step {
+                    x: *x,
+                    meta,
+                    column,
+                    acc: b * ROW_BLOCK,
+                };
                 if let Some(step) = previous.replace(step) {
                     step.finish(&scratch.sums[1 - which], &mut scratch.acc);
                 }
@@ -233,18 +257,30 @@ struct Q8Step<'a> {
 
 impl Q8Step<'_> {
     #[target_feature(enable = "avx512f")]
+    #[inline]
     fn finish(self, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let Self { x, meta, column, .. } = self;
-        let scales = &x.scales[column * 2 * x.rows..][..2 * x.rows];
-        let (even, odd) = scales.split_at(x.rows);
-        let acc = &mut acc[self.acc..][..x.rows];
-        for tile in 0..2 {
-            let d = [load_halves(&meta[tile][column * 2]), load_halves(&meta[tile][column * 2 + 1])];
-            let rows = sums.0[tile].iter().zip(&sums.0[2 + tile]);
-            for ((acc, (s0, s1)), (&x0, &x1)) in acc.iter_mut().zip(rows).zip(even.iter().zip(odd)) {
-                let first = add_q8(load_floats(&acc[tile]), load_words(s0), d[0], x0);
-                store_floats(&mut acc[tile], add_q8(first, load_words(s1), d[1], x1));
-            }
+        let Self {
+            x,
+            meta: [m0, m1],
+            column,
+            ..
+        } = self;
+        let rows = x.rows.min(ROW_BLOCK);
+        let even = &x.scales[column * 2 * x.rows..][..rows];
+        let odd = &x.scales[(column * 2 + 1) * x.rows..][..rows];
+        let acc = &mut acc[self.acc..][..rows];
+        let (d0, d1) = (load_halves(&m0[column * 2]), load_halves(&m1[column * 2]));
+        let (e0, e1) = (
+            load_halves(&m0[column * 2 + 1]),
+            load_halves(&m1[column * 2 + 1]),
+        );
+        for r in 0..rows {
+            let [a0, a1] = &mut acc[r];
+            let [s0, s1, t0, t1] = [0, 1, 2, 3].map(|register| &sums.0[register][r]);
+            let first = add_q8(load_floats(a0), load_words(s0), d0, even[r]);
+            store_floats(a0, add_q8(first, load_words(t0), e0, odd[r]));
+            let first = add_q8(load_floats(a1), load_words(s1), d1, even[r]);
+            store_floats(a1, add_q8(first, load_words(t1), e1, odd[r]));
         }
     }
 }
@@ -306,13 +342,22 @@ unsafe fn q4_pair(
     for block in 0..meta[0].len() {
         let meta = meta.map(|m| &m[block]);
         for tile in 0..2 {
-            unpack_q4(&quants[tile][block * 32..][..32], meta[tile], tile, &mut scratch.weights);
+            unpack_q4(
+                &quants[tile][block * 32..][..32],
+                meta[tile],
+                tile,
+                &mut scratch.weights,
+            );
             let next = ((block + 1) * 32).min(quants[tile].len());
             prefetch(&quants[tile][next..(next + 32).min(quants[tile].len())]);
         }
         let floats = Q4Floats::load(meta);
         // SAFETY: as promised by the caller.
-        unsafe { coarse_block(block, blocks, scratch, |x, sums, acc| floats.finish(block, x, sums, acc)) };
+        unsafe {
+            coarse_block(block, blocks, scratch, |x, sums, acc| {
+                floats.finish(block, x, sums, acc)
+            })
+        };
     }
 }
 
@@ -336,7 +381,11 @@ unsafe fn coarse_block(
             unsafe { coarse_products(lines, x.rows * 64, weights, &mut sums[b % 2]) };
         }
         if let Some(before) = b.checked_sub(1) {
-            finish(&blocks[before].1, &sums[before % 2], &mut acc[before * ROW_BLOCK..]);
+            finish(
+                &blocks[before].1,
+                &sums[before % 2],
+                &mut acc[before * ROW_BLOCK..],
+            );
         }
     }
 }
@@ -348,7 +397,10 @@ fn unpack_q4(quants: &[Line], meta: &Q4Meta, tile: usize, weights: &mut [Line; 2
         let scale = load_u8(&meta.scales[j]);
         // Both bytes of a 16-bit lane are multiplied at once: no product exceeds 7 * 15.
         let both = _mm512_or_si512(scale, _mm512_slli_epi32::<16>(scale));
-        let (high, low) = (_mm512_srli_epi16::<3>(both), _mm512_and_si512(both, _mm512_set1_epi16(7)));
+        let (high, low) = (
+            _mm512_srli_epi16::<3>(both),
+            _mm512_and_si512(both, _mm512_set1_epi16(7)),
+        );
         let at = j / 2 * 64 + tile * 32 + j % 2 * 8;
         let to = &mut weights[at..at + 24];
         for (i, line) in lines.iter().enumerate() {
@@ -369,8 +421,10 @@ struct Q4Floats {
 impl Q4Floats {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn load(meta: [&Q4Meta; 2]) -> Self {
-        let mut floats =
-            Self { d: [[_mm512_setzero_ps(); 2]; 2], mins: [[_mm512_setzero_si512(); 4]; 2] };
+        let mut floats = Self {
+            d: [[_mm512_setzero_ps(); 2]; 2],
+            mins: [[_mm512_setzero_si512(); 4]; 2],
+        };
         for (tile, meta) in meta.into_iter().enumerate() {
             floats.d[tile] = [load_halves(&meta.d), load_halves(&meta.dmin)];
             for p in 0..4 {
@@ -381,22 +435,47 @@ impl Q4Floats {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    #[inline]
     fn finish(&self, block: usize, x: &RowBlock<'_>, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let scales = &x.scales[block * x.rows..][..x.rows];
-        let pairs = &x.sums[block * COARSE_SUMS * x.rows..][..4 * x.rows];
-        for tile in 0..2 {
-            let (d, mins) = (self.d[tile], &self.mins[tile]);
-            let (high, low) = (&sums.0[tile * 2], &sums.0[tile * 2 + 1]);
-            for (r, (acc, &scale)) in acc.iter_mut().zip(scales).enumerate() {
-                let high = _mm512_slli_epi32::<3>(load_words(&high[r % ROW_BLOCK]));
-                let total = _mm512_add_epi32(high, load_words(&low[r % ROW_BLOCK]));
-                let at = |p: usize| pairs[p * x.rows + r];
-                let mins = min_sums(mins, [at(0), at(1), at(2), at(3)]);
-                let sum = add_q4(load_floats(&acc[tile]), _mm512_cvtepi32_ps(total), mins, d, scale);
-                store_floats(&mut acc[tile], sum);
-            }
+        let rows = x.rows.min(ROW_BLOCK);
+        let scales = &x.scales[block * x.rows..][..rows];
+        let pairs = [0, 1, 2, 3].map(|p| &x.sums[(block * COARSE_SUMS + p) * x.rows..][..rows]);
+        let acc = &mut acc[..rows];
+        for r in 0..rows {
+            let pairs = pairs.map(|pairs| pairs[r]);
+            let [a0, a1] = &mut acc[r];
+            let total = two_parts::<3>(&sums.0[0][r], &sums.0[1][r]);
+            let mins = min_sums(&self.mins[0], pairs);
+            let sum = add_q4(
+                load_floats(a0),
+                _mm512_cvtepi32_ps(total),
+                mins,
+                self.d[0],
+                scales[r],
+            );
+            store_floats(a0, sum);
+            let total = two_parts::<3>(&sums.0[2][r], &sums.0[3][r]);
+            let mins = min_sums(&self.mins[1], pairs);
+            let sum = add_q4(
+                load_floats(a1),
+                _mm512_cvtepi32_ps(total),
+                mins,
+                self.d[1],
+                scales[r],
+            );
+            store_floats(a1, sum);
         }
     }
+}
+
+/// `2^SHIFT * high + low`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn two_parts<const SHIFT: u32>(high: &[i32; TILE], low: &[i32; TILE]) -> __m512i {
+    _mm512_add_epi32(
+        _mm512_slli_epi32::<SHIFT>(load_words(high)),
+        load_words(low),
+    )
 }
 
 /// # Safety
@@ -413,7 +492,12 @@ unsafe fn q6_pair(
     for block in 0..meta[0].len() {
         let meta = meta.map(|m| &m[block]);
         for tile in 0..2 {
-            unpack_q6(&quants[tile][block * 48..][..48], meta[tile], tile, &mut scratch.weights);
+            unpack_q6(
+                &quants[tile][block * 48..][..48],
+                meta[tile],
+                tile,
+                &mut scratch.weights,
+            );
             let next = ((block + 1) * 48).min(quants[tile].len());
             prefetch(&quants[tile][next..(next + 48).min(quants[tile].len())]);
         }
@@ -422,7 +506,11 @@ unsafe fn q6_pair(
             d[tile] = load_halves(&meta[tile].d);
         }
         // SAFETY: as promised by the caller.
-        unsafe { coarse_block(block, blocks, scratch, |x, sums, acc| q6_finish(d, block, x, sums, acc)) };
+        unsafe {
+            coarse_block(block, blocks, scratch, |x, sums, acc| {
+                q6_finish(d, block, x, sums, acc)
+            })
+        };
     }
 }
 
@@ -439,7 +527,10 @@ fn unpack_q6(quants: &[Line], meta: &Q6Meta, tile: usize, weights: &mut [Line; 2
         for (i, q) in groups.into_iter().enumerate() {
             let even = _mm512_sub_epi16(_mm512_and_si512(q, low_bytes), bias);
             let odd = _mm512_sub_epi16(_mm512_srli_epi16::<8>(q), bias);
-            let (even, odd) = (_mm512_mullo_epi16(even, both), _mm512_mullo_epi16(odd, both));
+            let (even, odd) = (
+                _mm512_mullo_epi16(even, both),
+                _mm512_mullo_epi16(odd, both),
+            );
             let high = _mm512_ternarylogic_epi32::<LOW_BYTES_ELSE_HIGH>(
                 _mm512_srai_epi16::<6>(even),
                 _mm512_slli_epi16::<2>(odd), // odd / 64 in the upper byte, below it cut off
@@ -457,15 +548,22 @@ fn unpack_q6(quants: &[Line], meta: &Q6Meta, tile: usize, weights: &mut [Line; 2
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn q6_finish(d: [__m512; 2], block: usize, x: &RowBlock<'_>, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-    let scales = &x.scales[block * x.rows..][..x.rows];
-    for tile in 0..2 {
-        let (high, low) = (&sums.0[tile * 2], &sums.0[tile * 2 + 1]);
-        for (r, (acc, &scale)) in acc.iter_mut().zip(scales).enumerate() {
-            let high = _mm512_slli_epi32::<6>(load_words(&high[r % ROW_BLOCK]));
-            let total = _mm512_add_epi32(high, load_words(&low[r % ROW_BLOCK]));
-            let sum = add_q6(load_floats(&acc[tile]), total, d[tile], scale);
-            store_floats(&mut acc[tile], sum);
-        }
+#[inline]
+fn q6_finish(
+    d: [__m512; 2],
+    block: usize,
+    x: &RowBlock<'_>,
+    sums: &Sums,
+    acc: &mut [[[f32; TILE]; 2]],
+) {
+    let rows = x.rows.min(ROW_BLOCK);
+    let scales = &x.scales[block * x.rows..][..rows];
+    let acc = &mut acc[..rows];
+    for r in 0..rows {
+        let [a0, a1] = &mut acc[r];
+        let total = two_parts::<6>(&sums.0[0][r], &sums.0[1][r]);
+        store_floats(a0, add_q6(load_floats(a0), total, d[0], scales[r]));
+        let total = two_parts::<6>(&sums.0[2][r], &sums.0[3][r]);
+        store_floats(a1, add_q6(load_floats(a1), total, d[1], scales[r]));
     }
 }

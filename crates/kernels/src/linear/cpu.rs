@@ -1,5 +1,8 @@
 //! Which instructions this process may use.
-#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the tile registers are asked of the kernel"))]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "the tile registers are asked of the kernel")
+)]
 
 use std::sync::OnceLock;
 
@@ -34,7 +37,13 @@ fn request_amx() -> bool {
         return false;
     }
     // SAFETY: asks for permission to use a register file; touches no memory of ours.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        ) == 0
+    }
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]

@@ -88,9 +88,24 @@ impl Dense {
     fn multiply_tile(&self, tile: usize, x: &[f32], acc: &mut [[f32; TILE]]) {
         let steps = tile * self.k..(tile + 1) * self.k;
         match &self.steps {
-            Steps::F32(w) => Product { weights: &w[steps], x, widen: Widen::None }.add_to(acc),
-            Steps::F16(w) => Product { weights: &w[steps], x, widen: Widen::F16 }.add_to(acc),
-            Steps::BF16(w) => Product { weights: &w[steps], x, widen: Widen::BF16 }.add_to(acc),
+            Steps::F32(w) => Product {
+                weights: &w[steps],
+                x,
+                widen: Widen::None,
+            }
+            .add_to(acc),
+            Steps::F16(w) => Product {
+                weights: &w[steps],
+                x,
+                widen: Widen::F16,
+            }
+            .add_to(acc),
+            Steps::BF16(w) => Product {
+                weights: &w[steps],
+                x,
+                widen: Widen::BF16,
+            }
+            .add_to(acc),
         }
     }
 }
@@ -190,7 +205,8 @@ impl<T: Stored> Product<'_, T> {
         for (s, weights) in self.weights.chunks(STRETCH).enumerate() {
             for (block, acc) in acc.chunks_mut(MAX_ROWS).enumerate() {
                 let rows = acc.len();
-                let x = &self.x[block * MAX_ROWS * k + s * STRETCH * rows..][..weights.len() * rows];
+                let x =
+                    &self.x[block * MAX_ROWS * k + s * STRETCH * rows..][..weights.len() * rows];
                 self.stretch(weights, x, acc);
             }
         }
@@ -243,7 +259,12 @@ impl Stored for u16 {
 }
 
 /// The plain loops, for processors without a kernel of their own.
-fn stretch_portable<T: Stored>(weights: &[[T; TILE]], x: &[f32], acc: &mut [[f32; TILE]], widen: Widen) {
+fn stretch_portable<T: Stored>(
+    weights: &[[T; TILE]],
+    x: &[f32],
+    acc: &mut [[f32; TILE]],
+    widen: Widen,
+) {
     let rows = acc.len();
     let mut sums = [[0f32; TILE]; MAX_ROWS];
     for (step, x) in weights.iter().zip(x.chunks_exact(rows)) {
@@ -281,7 +302,12 @@ mod avx512 {
         fn widen(self) -> [__m512; 2] {
             match self {
                 // SAFETY: 128 bytes are readable.
-                Self::F32(w) => unsafe { [_mm512_loadu_ps(w.as_ptr()), _mm512_loadu_ps(w[16..].as_ptr())] },
+                Self::F32(w) => unsafe {
+                    [
+                        _mm512_loadu_ps(w.as_ptr()),
+                        _mm512_loadu_ps(w[16..].as_ptr()),
+                    ]
+                },
                 Self::F16(w) => {
                     let [a, b] = halves(w);
                     [_mm512_cvtph_ps(a), _mm512_cvtph_ps(b)]
@@ -298,7 +324,12 @@ mod avx512 {
     #[inline]
     fn halves(w: &[u16; TILE]) -> [__m256i; 2] {
         // SAFETY: 64 bytes are readable.
-        unsafe { [_mm256_loadu_si256(w.as_ptr().cast()), _mm256_loadu_si256(w[16..].as_ptr().cast())] }
+        unsafe {
+            [
+                _mm256_loadu_si256(w.as_ptr().cast()),
+                _mm256_loadu_si256(w[16..].as_ptr().cast()),
+            ]
+        }
     }
 
     /// 16-bit words as the upper halves of floats.
@@ -310,7 +341,12 @@ mod avx512 {
 
     /// Adds the products of one stretch of k; `x` is (k, row), `acc` (row, column).
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(super) fn stretch<T: Stored>(weights: &[[T; TILE]], x: &[f32], acc: &mut [[f32; TILE]], widen: Widen) {
+    pub(super) fn stretch<T: Stored>(
+        weights: &[[T; TILE]],
+        x: &[f32],
+        acc: &mut [[f32; TILE]],
+        widen: Widen,
+    ) {
         macro_rules! rows {
             ($($count:literal)*) => {
                 match acc.len() {
@@ -323,7 +359,12 @@ mod avx512 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn rows<T: Stored, const R: usize>(weights: &[[T; TILE]], x: &[f32], acc: &mut [[f32; TILE]], widen: Widen) {
+    fn rows<T: Stored, const R: usize>(
+        weights: &[[T; TILE]],
+        x: &[f32],
+        acc: &mut [[f32; TILE]],
+        widen: Widen,
+    ) {
         match widen {
             // The format is known inside each copy of the loop.
             Widen::None => rows_of::<T, R>(weights, x, acc, Widen::None),
@@ -334,7 +375,12 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
-    fn rows_of<T: Stored, const R: usize>(weights: &[[T; TILE]], x: &[f32], acc: &mut [[f32; TILE]], widen: Widen) {
+    fn rows_of<T: Stored, const R: usize>(
+        weights: &[[T; TILE]],
+        x: &[f32],
+        acc: &mut [[f32; TILE]],
+        widen: Widen,
+    ) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         let (x, _) = x.as_chunks::<R>();
         for (step, x) in weights.iter().zip(x) {

@@ -1,6 +1,6 @@
 use candle_core::quantized::GgmlDType;
 
-use super::LinearError;
+use crate::KernelError;
 
 /// How the values of a weight matrix are encoded, as GGUF and safetensors name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,17 +85,23 @@ impl WeightFormat {
     ///
     /// # Errors
     /// A dimension of zero, a product beyond the address space, or rows that are not whole blocks.
-    pub fn bytes(self, out_features: usize, in_features: usize) -> Result<usize, LinearError> {
+    pub fn bytes(self, out_features: usize, in_features: usize) -> Result<usize, KernelError> {
         let block_size = self.block_size();
         if !in_features.is_multiple_of(block_size) {
-            return Err(LinearError::BlockSize { format: self, block_size, in_features });
+            return Err(super::invalid(format!(
+                "{self:?} packs {block_size} values in a block, which does not divide in_features {in_features}"
+            )));
         }
         // Eight times the values must fit as well: buffers of f32 and padding are sized from them.
         out_features
             .checked_mul(in_features)
             .filter(|&values| values != 0 && values <= isize::MAX as usize / 8)
             .map(|values| values / block_size * self.block_bytes())
-            .ok_or(LinearError::Shape { format: self, out_features, in_features })
+            .ok_or_else(|| {
+                super::invalid(format!(
+                    "no weight matrix {out_features}x{in_features} in {self:?} can be held"
+                ))
+            })
     }
 
     /// True for the formats whose values are plain floats.

@@ -1,5 +1,8 @@
 //! Runs the integer kernels over packed weights: who computes which tiles with which rows.
-#![expect(unsafe_code, reason = "enters functions that need instructions checked for at packing")]
+#![expect(
+    unsafe_code,
+    reason = "enters functions that need instructions checked for at packing"
+)]
 
 use core::arch::x86_64::__m512;
 use std::ops::Range;
@@ -32,11 +35,11 @@ impl Unit {
         if !has_amx() {
             return Self::Vnni;
         }
-        // Unpacking for the tile unit costs about as much as this many rows by `vpdpbusd`.
+        // Measured: below, a block of 16 rows costs the tile unit more than `vpdpbusd` takes.
         let rows_min = match format {
-            PackedFormat::Q8 => 5,
-            PackedFormat::Q4 => 7,
-            PackedFormat::Q6 => 9,
+            PackedFormat::Q8 => 16,
+            PackedFormat::Q4 => 9,
+            PackedFormat::Q6 => 13,
         };
         Self::Amx { rows_min }
     }
@@ -74,7 +77,8 @@ pub(super) fn multiply(products: &[Product<'_>]) {
         let mut scratch = Scratch::new();
         let mut first = 0;
         for product in products {
-            let mine = range.start.max(first) - first..range.end.clamp(first, first + product.items()) - first;
+            let mine = range.start.max(first) - first
+                ..range.end.clamp(first, first + product.items()) - first;
             // SAFETY: weights are packed only where the processor has these instructions.
             unsafe { multiply_items(product, mine, &mut scratch) };
             first += product.items();
@@ -102,7 +106,12 @@ fn multiply_items(product: &Product<'_>, items: Range<usize>, scratch: &mut Scra
 
 /// One pair of tiles (or the last single tile) with the rows of `blocks`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn multiply_chunk(product: &Product<'_>, pair: usize, blocks: &[(usize, RowBlock<'_>)], scratch: &mut Scratch) {
+fn multiply_chunk(
+    product: &Product<'_>,
+    pair: usize,
+    blocks: &[(usize, RowBlock<'_>)],
+    scratch: &mut Scratch,
+) {
     let last = product.weights.tiles() - 1;
     let tiles = [pair * 2, (pair * 2 + 1).min(last)];
     let by_amx = match product.unit {

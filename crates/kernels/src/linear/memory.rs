@@ -1,5 +1,8 @@
 //! Aligned buffers and the pointer through which threads write disjoint parts of one buffer.
-#![expect(unsafe_code, reason = "huge pages are asked of the kernel, threads write disjoint parts")]
+#![expect(
+    unsafe_code,
+    reason = "huge pages are asked of the kernel, threads write disjoint parts"
+)]
 
 use std::marker::PhantomData;
 
@@ -52,16 +55,27 @@ unsafe impl<T: Send> Send for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub(super) fn new(slice: &'a mut [T]) -> Self {
-        Self { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
+        Self {
+            start: slice.as_mut_ptr(),
+            len: slice.len(),
+            owner: PhantomData,
+        }
     }
 
     /// The elements `at .. at + len`.
     ///
     /// # Safety
     /// No other live slice of this buffer, on any thread, may overlap the range.
-    #[expect(clippy::mut_from_ref, reason = "that is the point; the caller keeps ranges disjoint")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "that is the point; the caller keeps ranges disjoint"
+    )]
     pub(super) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(at <= self.len && len <= self.len - at, "{at}+{len} of {}", self.len);
+        assert!(
+            at <= self.len && len <= self.len - at,
+            "{at}+{len} of {}",
+            self.len
+        );
         // SAFETY: the range was just checked; the caller promises that nobody else holds it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }

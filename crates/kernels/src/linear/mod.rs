@@ -9,6 +9,7 @@
 //! | Q8_0 | `packed` + `vnni` / `amx` | 8 bits, a scale per 32 |
 //! | Q4_K, Q6_K | `packed` + `vnni` / `amx` | 8 bits, a scale per 256 |
 //! | F32, F16, BF16 | `dense` | f32 |
+//! | Q4_1, Q5_0, Q5_1 with an odd number of blocks in a row | `dense`, as f32 | f32 |
 //! | the others, and all quantised ones without AVX-512 VNNI | `fallback` (candle) | candle's |
 //!
 //! A NaN or infinity in a row of the input makes every output of that row NaN where weights are
@@ -23,7 +24,6 @@ mod activations;
 mod amx;
 mod cpu;
 mod dense;
-mod error;
 mod fallback;
 mod format;
 #[cfg(target_arch = "x86_64")]
@@ -46,7 +46,6 @@ use candle_core::utils::barrier_pool;
 use candle_core::{DType, Device, Storage, Tensor};
 
 use self::dense::Dense;
-pub use self::error::LinearError;
 use self::fallback::{Fallback, encode};
 pub use self::format::WeightFormat;
 #[cfg(target_arch = "x86_64")]
@@ -56,6 +55,7 @@ use self::{
     memory::Shared,
     packed::{Packed, PackedFormat},
 };
+use crate::KernelError;
 
 /// A weight matrix (out, in) with an optional bias (out).
 pub struct Linear {
@@ -76,7 +76,11 @@ enum Weights {
 
 impl std::fmt::Debug for Linear {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Linear({:?}, {} -> {})", self.format, self.in_features, self.out_features)
+        write!(
+            f,
+            "Linear({:?}, {} -> {})",
+            self.format, self.in_features, self.out_features
+        )
     }
 }
 
@@ -92,11 +96,13 @@ impl Linear {
         out_features: usize,
         in_features: usize,
         bias: Option<Vec<f32>>,
-    ) -> Result<Self, LinearError> {
+    ) -> Result<Self, KernelError> {
         let expected = format.bytes(out_features, in_features)?;
         if bytes.len() != expected {
             let got = bytes.len();
-            return Err(LinearError::WeightBytes { format, out_features, in_features, expected, got });
+            return Err(invalid(format!(
+                "weights {out_features}x{in_features} in {format:?} take {expected} bytes, got {got}"
+            )));
         }
         let mut build = Build::new(format, out_features, in_features, bias)?;
         build.write(0..out_features, Cow::Borrowed(bytes));
@@ -113,7 +119,7 @@ impl Linear {
         out_features: usize,
         in_features: usize,
         bias: Option<Vec<f32>>,
-    ) -> Result<Self, LinearError> {
+    ) -> Result<Self, KernelError> {
         format.bytes(out_features, in_features)?;
         check_count("weights", out_features * in_features, weights.len())?;
         Self::quantize_with(format, out_features, in_features, bias, |rows, values| {
@@ -132,7 +138,7 @@ impl Linear {
         in_features: usize,
         bias: Option<Vec<f32>>,
         mut fill: impl FnMut(Range<usize>, &mut [f32]),
-    ) -> Result<Self, LinearError> {
+    ) -> Result<Self, KernelError> {
         const VALUES: usize = 1 << 22;
         format.bytes(out_features, in_features)?;
         let mut build = Build::new(format, out_features, in_features, bias)?;
@@ -152,7 +158,7 @@ impl Linear {
     ///
     /// # Errors
     /// Another shape, type or device.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor, LinearError> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, KernelError> {
         let mut outputs = Self::forward_many(&[self], x)?;
         Ok(outputs.pop().expect("one output per layer"))
     }
@@ -162,24 +168,37 @@ impl Linear {
     ///
     /// # Errors
     /// As [`Linear::forward`], for any of the layers.
-    pub fn forward_many(layers: &[&Self], x: &Tensor) -> Result<Vec<Tensor>, LinearError> {
+    pub fn forward_many(layers: &[&Self], x: &Tensor) -> Result<Vec<Tensor>, KernelError> {
         for layer in layers {
             layer.check_input(x)?;
         }
         // The one place that chooses by device: another device's products belong beside this call.
         match x.device() {
             Device::Cpu => cpu_forward(layers, x),
-            device => Err(LinearError::InputDevice { got: device.location() }),
+            device => Err(wrong_device(device)),
         }
     }
 
-    fn check_input(&self, x: &Tensor) -> Result<(), LinearError> {
+    fn check_input(&self, x: &Tensor) -> Result<(), KernelError> {
         if x.dtype() != DType::F32 {
-            return Err(LinearError::InputDtype { got: x.dtype() });
+            return Err(KernelError::DType {
+                op: OP,
+                operand: "x",
+                expected: "F32",
+                got: x.dtype(),
+            });
         }
         match *x.dims() {
             [_, features] if features == self.in_features => Ok(()),
-            _ => Err(LinearError::InputShape { expected: self.in_features, got: x.dims().to_vec() }),
+            _ => {
+                let expected = format!("(T, {})", self.in_features);
+                Err(KernelError::Shape {
+                    op: OP,
+                    operand: "x",
+                    expected,
+                    got: x.dims().to_vec(),
+                })
+            }
         }
     }
 
@@ -187,10 +206,15 @@ impl Linear {
     ///
     /// # Errors
     /// An id beyond the matrix.
-    pub fn rows(&self, ids: &[u32]) -> Result<Tensor, LinearError> {
-        let out_features = self.out_features;
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= out_features) {
-            return Err(LinearError::RowOutOfRange { id, out_features });
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor, KernelError> {
+        let len = self.out_features;
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= len) {
+            return Err(KernelError::OutOfRange {
+                op: OP,
+                what: "row of the weights",
+                index: id as usize,
+                len,
+            });
         }
         let k = self.in_features;
         let mut values = vec![0f32; ids.len() * k];
@@ -209,7 +233,7 @@ impl Linear {
     ///
     /// # Errors
     /// Those of candle.
-    pub fn dequantize(&self) -> Result<Tensor, LinearError> {
+    pub fn dequantize(&self) -> Result<Tensor, KernelError> {
         let ids: Vec<u32> = (0..).take(self.out_features).collect();
         self.rows(&ids)
     }
@@ -241,8 +265,25 @@ impl Linear {
     }
 }
 
-fn check_count(what: &'static str, expected: usize, got: usize) -> Result<(), LinearError> {
-    if expected == got { Ok(()) } else { Err(LinearError::ValueCount { what, expected, got }) }
+fn check_count(what: &'static str, expected: usize, got: usize) -> Result<(), KernelError> {
+    if expected == got {
+        Ok(())
+    } else {
+        Err(invalid(format!(
+            "{what}: expected {expected} values, got {got}"
+        )))
+    }
+}
+
+/// The kernel's name in errors.
+const OP: &str = "linear";
+
+fn invalid(problem: String) -> KernelError {
+    KernelError::Invalid { op: OP, problem }
+}
+
+fn wrong_device(got: &Device) -> KernelError {
+    invalid(format!("x: expected the CPU, got {:?}", got.location()))
 }
 
 /// A layer whose rows arrive in pieces, as bytes of its format.
@@ -267,7 +308,7 @@ impl<'a> Build<'a> {
         out_features: usize,
         in_features: usize,
         bias: Option<Vec<f32>>,
-    ) -> Result<Self, LinearError> {
+    ) -> Result<Self, KernelError> {
         if let Some(bias) = &bias {
             check_count("bias", out_features, bias.len())?;
         }
@@ -278,7 +319,13 @@ impl<'a> Build<'a> {
         };
         #[cfg(not(target_arch = "x86_64"))]
         let pieces = Pieces::Bytes(Cow::default());
-        Ok(Self { pieces, bias, format, out_features, in_features })
+        Ok(Self {
+            pieces,
+            bias,
+            format,
+            out_features,
+            in_features,
+        })
     }
 
     /// Takes the next rows.
@@ -291,20 +338,59 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn finish(self) -> Result<Linear, LinearError> {
-        let Self { pieces, bias, format, out_features, in_features } = self;
+    fn finish(self) -> Result<Linear, KernelError> {
+        let Self {
+            pieces,
+            bias,
+            format,
+            out_features,
+            in_features,
+        } = self;
         let weights = match pieces {
             #[cfg(target_arch = "x86_64")]
             Pieces::Packed(packed) => Weights::Packed(packed),
             Pieces::Bytes(bytes) if format.is_dense() => {
                 Weights::Dense(Dense::from_bytes(&bytes, format, out_features, in_features))
             }
-            Pieces::Bytes(bytes) => {
-                Weights::Fallback(Fallback::from_bytes(&bytes, format, out_features, in_features)?)
+            Pieces::Bytes(bytes) if candle_panics(format, in_features) => {
+                let layer = Fallback::from_bytes(&bytes, format, out_features, in_features)?;
+                let values = layer.dequantize()?;
+                let bytes: Vec<u8> = values
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                Weights::Dense(Dense::from_bytes(
+                    &bytes,
+                    WeightFormat::F32,
+                    out_features,
+                    in_features,
+                ))
             }
+            Pieces::Bytes(bytes) => Weights::Fallback(Fallback::from_bytes(
+                &bytes,
+                format,
+                out_features,
+                in_features,
+            )?),
         };
-        Ok(Linear { weights, bias, format, out_features, in_features })
+        Ok(Linear {
+            weights,
+            bias,
+            format,
+            out_features,
+            in_features,
+        })
     }
+}
+
+/// Formats whose dot products candle asserts to have an even number of blocks; such odd rows are
+/// kept as the f32 values they encode.
+fn candle_panics(format: WeightFormat, in_features: usize) -> bool {
+    let even_only = matches!(
+        format,
+        WeightFormat::Q4_1 | WeightFormat::Q5_0 | WeightFormat::Q5_1
+    );
+    even_only && !(in_features / format.block_size()).is_multiple_of(2)
 }
 
 /// The layout of ours for this format, if it has one and this processor its instructions.
@@ -320,34 +406,38 @@ fn packed_format(format: WeightFormat) -> Option<PackedFormat> {
 }
 
 /// The bytes of `values` (rows, k) in `format`, a few rows per thread at a time.
-fn encode_rows(values: &[f32], format: WeightFormat, k: usize) -> Result<Vec<u8>, LinearError> {
+fn encode_rows(values: &[f32], format: WeightFormat, k: usize) -> Result<Vec<u8>, KernelError> {
     const ROWS: usize = 16;
     let parts: Vec<&[f32]> = values.chunks(k * ROWS).collect();
-    let encoded: Vec<Mutex<Option<Result<Vec<u8>, LinearError>>>> = parts.iter().map(|_| Mutex::new(None)).collect();
+    let encoded: Vec<Mutex<Result<Vec<u8>, KernelError>>> =
+        parts.iter().map(|_| Mutex::new(Ok(Vec::new()))).collect();
     barrier_pool().execute_chunked(parts.len(), |range| {
         for i in range {
             let bytes = encode(parts[i], format.ggml(), k);
-            *encoded[i].lock().expect("nobody panics while holding it") = Some(bytes);
+            *encoded[i].lock().expect("nobody panics while holding it") = bytes;
         }
     });
     let mut bytes = Vec::new();
     for part in encoded {
-        let part = part.into_inner().expect("nobody panics while holding it");
-        bytes.extend(part.expect("the pool ran every item")?);
+        bytes.extend(part.into_inner().expect("nobody panics while holding it")?);
     }
     Ok(bytes)
 }
 
 /// The products of `layers` with one checked input on the CPU.
-fn cpu_forward(layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>, LinearError> {
+fn cpu_forward(layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>, KernelError> {
     let x = x.contiguous()?;
     let rows = x.dim(0)?;
     let (storage, layout) = x.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else {
-        return Err(LinearError::InputDevice { got: x.device().location() });
+        return Err(wrong_device(x.device()));
     };
-    let values = &storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()];
-    let mut outputs: Vec<Vec<f32>> = layers.iter().map(|l| vec![0f32; rows * l.out_features]).collect();
+    let values =
+        &storage.as_slice::<f32>()?[layout.start_offset()..][..layout.shape().elem_count()];
+    let mut outputs: Vec<Vec<f32>> = layers
+        .iter()
+        .map(|l| vec![0f32; rows * l.out_features])
+        .collect();
     if rows > 0 {
         #[cfg(target_arch = "x86_64")]
         packed_forward(layers, values, &mut outputs);
@@ -364,7 +454,9 @@ fn cpu_forward(layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>, LinearErro
         }
     }
     let tensors = layers.iter().zip(outputs);
-    tensors.map(|(l, out)| Ok(Tensor::from_vec(out, (rows, l.out_features), &Device::Cpu)?)).collect()
+    tensors
+        .map(|(l, out)| Ok(Tensor::from_vec(out, (rows, l.out_features), &Device::Cpu)?))
+        .collect()
 }
 
 fn add_bias(out: &mut [f32], bias: Option<&[f32]>) {
@@ -380,12 +472,16 @@ fn add_bias(out: &mut [f32], bias: Option<&[f32]>) {
 #[cfg(target_arch = "x86_64")]
 fn packed_forward(layers: &[&Linear], x: &[f32], outputs: &mut [Vec<f32>]) {
     let quantised = [Grain::Fine, Grain::Coarse].map(|grain| {
-        let user = layers.iter().find(|l| matches!(&l.weights, Weights::Packed(w) if Grain::of(w.format) == grain));
+        let user = layers
+            .iter()
+            .find(|l| matches!(&l.weights, Weights::Packed(w) if Grain::of(w.format) == grain));
         user.map(|l| Activations::quantise(x, l.in_features, grain))
     });
     let mut products = Vec::with_capacity(layers.len());
     for (layer, out) in layers.iter().zip(outputs) {
-        let Weights::Packed(weights) = &layer.weights else { continue };
+        let Weights::Packed(weights) = &layer.weights else {
+            continue;
+        };
         let grain = Grain::of(weights.format);
         let x = quantised.iter().flatten().find(|x| x.grain == grain);
         products.push(Product {

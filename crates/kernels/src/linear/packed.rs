@@ -51,9 +51,16 @@ pub(super) struct Q6Meta {
 }
 
 const ZERO_HALVES: Halves = Halves([0; TILE]);
-const ZERO_Q4: Q4Meta =
-    Q4Meta { d: ZERO_HALVES, dmin: ZERO_HALVES, scales: [[0; TILE]; 8], mins: [[[0; 2]; TILE]; 4] };
-const ZERO_Q6: Q6Meta = Q6Meta { d: ZERO_HALVES, scales: [[0; TILE]; 16] };
+const ZERO_Q4: Q4Meta = Q4Meta {
+    d: ZERO_HALVES,
+    dmin: ZERO_HALVES,
+    scales: [[0; TILE]; 8],
+    mins: [[[0; 2]; TILE]; 4],
+};
+const ZERO_Q6: Q6Meta = Q6Meta {
+    d: ZERO_HALVES,
+    scales: [[0; TILE]; 16],
+};
 
 /// The scales of all tiles, (tile, block of k).
 pub(super) enum Meta {
@@ -119,7 +126,14 @@ impl Packed {
             PackedFormat::Q6 => Meta::Q6(huge_vec(tiles * blocks, ZERO_Q6)),
         };
         let quants = huge_vec(tiles * blocks * format.block_lines(), Line::ZERO);
-        Self { format, rows, k, blocks, quants, meta }
+        Self {
+            format,
+            rows,
+            k,
+            blocks,
+            quants,
+            meta,
+        }
     }
 
     pub(super) fn tiles(&self) -> usize {
@@ -145,7 +159,10 @@ impl Packed {
     pub(super) fn pack(&mut self, rows: Range<usize>, bytes: &[u8]) {
         let (format, blocks, lines) = (self.format, self.blocks, self.tile_lines());
         let row_bytes = self.k / format.block_size() * format.block_bytes();
-        assert!(rows.start.is_multiple_of(TILE) && rows.end <= self.rows, "whole tiles");
+        assert!(
+            rows.start.is_multiple_of(TILE) && rows.end <= self.rows,
+            "whole tiles"
+        );
         assert_eq!(bytes.len(), rows.len() * row_bytes, "bytes of {rows:?}");
         let first = rows.start / TILE;
         let tiles = rows.len().div_ceil(TILE);
@@ -153,21 +170,39 @@ impl Packed {
         let tile_bytes = |t: usize| bytes.chunks(row_bytes * TILE).nth(t).unwrap_or_default();
         let range = first * blocks..(first + tiles) * blocks;
         match &mut self.meta {
-            Meta::Q8(meta) => each_tile(quants, lines, &mut meta[range], blocks, |t, quants, meta| {
-                each_block(tile_bytes(t), row_bytes, 34, |row, b, bytes| {
-                    pack_q8(&mut quants[b * 8..][..8], &mut meta[b], row, bytes);
-                });
-            }),
-            Meta::Q4(meta) => each_tile(quants, lines, &mut meta[range], blocks, |t, quants, meta| {
-                each_block(tile_bytes(t), row_bytes, 144, |row, b, bytes| {
-                    pack_q4(&mut quants[b * 32..][..32], &mut meta[b], row, bytes);
-                });
-            }),
-            Meta::Q6(meta) => each_tile(quants, lines, &mut meta[range], blocks, |t, quants, meta| {
-                each_block(tile_bytes(t), row_bytes, 210, |row, b, bytes| {
-                    pack_q6(&mut quants[b * 48..][..48], &mut meta[b], row, bytes);
-                });
-            }),
+            Meta::Q8(meta) => each_tile(
+                quants,
+                lines,
+                &mut meta[range],
+                blocks,
+                |t, quants, meta| {
+                    each_block(tile_bytes(t), row_bytes, 34, |row, b, bytes| {
+                        pack_q8(&mut quants[b * 8..][..8], &mut meta[b], row, bytes);
+                    });
+                },
+            ),
+            Meta::Q4(meta) => each_tile(
+                quants,
+                lines,
+                &mut meta[range],
+                blocks,
+                |t, quants, meta| {
+                    each_block(tile_bytes(t), row_bytes, 144, |row, b, bytes| {
+                        pack_q4(&mut quants[b * 32..][..32], &mut meta[b], row, bytes);
+                    });
+                },
+            ),
+            Meta::Q6(meta) => each_tile(
+                quants,
+                lines,
+                &mut meta[range],
+                blocks,
+                |t, quants, meta| {
+                    each_block(tile_bytes(t), row_bytes, 210, |row, b, bytes| {
+                        pack_q6(&mut quants[b * 48..][..48], &mut meta[b], row, bytes);
+                    });
+                },
+            ),
         }
     }
 
@@ -211,7 +246,12 @@ fn each_tile<M: Send>(
 }
 
 /// Calls `block` with (row of the tile, block of k, bytes) for all blocks of a tile.
-fn each_block(tile: &[u8], row_bytes: usize, block_bytes: usize, mut block: impl FnMut(usize, usize, &[u8])) {
+fn each_block(
+    tile: &[u8],
+    row_bytes: usize,
+    block_bytes: usize,
+    mut block: impl FnMut(usize, usize, &[u8]),
+) {
     for (row, bytes) in tile.chunks_exact(row_bytes).enumerate() {
         for (b, bytes) in bytes.chunks_exact(block_bytes).enumerate() {
             block(row, b, bytes);
@@ -252,7 +292,10 @@ fn scale_min(j: usize, bytes: &[u8]) -> (u8, u8) {
         (bytes[j] & 63, bytes[j + 4] & 63)
     } else {
         let low = bytes[j + 4];
-        ((low & 15) | (bytes[j - 4] >> 6) << 4, (low >> 4) | (bytes[j] >> 6) << 4)
+        (
+            (low & 15) | (bytes[j - 4] >> 6) << 4,
+            (low >> 4) | (bytes[j] >> 6) << 4,
+        )
     }
 }
 

@@ -90,7 +90,13 @@ pub(super) fn add_q8(acc: __m512, sum: __m512i, d: __m512, scale: f32) -> __m512
 /// once to f32, `mins` that of minimum * activation.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(super) fn add_q4(acc: __m512, total: __m512, mins: __m512i, d: [__m512; 2], scale: f32) -> __m512 {
+pub(super) fn add_q4(
+    acc: __m512,
+    total: __m512,
+    mins: __m512i,
+    d: [__m512; 2],
+    scale: f32,
+) -> __m512 {
     let product = _mm512_fnmadd_ps(d[1], _mm512_cvtepi32_ps(mins), _mm512_mul_ps(d[0], total));
     _mm512_fmadd_ps(product, _mm512_set1_ps(scale), acc)
 }
@@ -119,7 +125,10 @@ pub(super) fn min_sums(mins: &[__m512i; 4], sums: [i32; 4]) -> __m512i {
 #[inline]
 pub(super) fn nibbles(line: __m512i) -> [__m512i; 2] {
     let mask = _mm512_set1_epi32(0x0f0f_0f0f);
-    [_mm512_and_si512(line, mask), _mm512_and_si512(_mm512_srli_epi32::<4>(line), mask)]
+    [
+        _mm512_and_si512(line, mask),
+        _mm512_and_si512(_mm512_srli_epi32::<4>(line), mask),
+    ]
 }
 
 /// The four groups of four values, 0 ..= 63, of 16 values of Q6_K.

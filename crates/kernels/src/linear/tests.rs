@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{Linear, LinearError, WeightFormat};
+use super::{Linear, WeightFormat};
+use crate::KernelError;
 
 const ALL: [WeightFormat; 13] = [
     WeightFormat::F32,
@@ -55,12 +56,21 @@ fn random_layer(format: WeightFormat, n: usize, k: usize) -> (Vec<u8>, Linear) {
 fn forward(layer: &Linear, x: &[f32]) -> Vec<f32> {
     let k = layer.in_features();
     let x = Tensor::from_slice(x, (x.len() / k, k), &Device::Cpu).unwrap();
-    layer.forward(&x).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    layer
+        .forward(&x)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 /// Bits, with every NaN alike.
 fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() }).collect()
+    values
+        .iter()
+        .map(|v| if v.is_nan() { u32::MAX } else { v.to_bits() })
+        .collect()
 }
 
 /// Dequantised weights times inputs in f64, and per output the sum of the products' magnitudes.
@@ -71,7 +81,10 @@ fn reference_forward(layer: &Linear, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
     let mut magnitude = Vec::new();
     for row in x.chunks(k) {
         for weights in &weights {
-            let products = row.iter().zip(weights).map(|(&x, &w)| f64::from(x) * f64::from(w));
+            let products = row
+                .iter()
+                .zip(weights)
+                .map(|(&x, &w)| f64::from(x) * f64::from(w));
             magnitude.push(products.clone().map(f64::abs).sum());
             out.push(products.sum());
         }
@@ -85,6 +98,12 @@ fn check_close(layer: &Linear, x: &[f32], got: &[f32]) {
     let (expected, magnitude) = reference_forward(layer, x);
     let (n, k) = (layer.out_features(), layer.in_features());
     let weights = layer.dequantize().unwrap().to_vec2::<f32>().unwrap();
+    // candle's f16 scales of activations add up to a fifth of a step at the sizes used here.
+    let half_steps = if PACKED.contains(&layer.format()) {
+        1.01
+    } else {
+        1.4
+    };
     for (i, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
         let (row, column) = (i / n, i % n);
         let largest = x[row * k..][..k].iter().fold(0f32, |a, b| a.max(b.abs()));
@@ -92,10 +111,13 @@ fn check_close(layer: &Linear, x: &[f32], got: &[f32]) {
         let tolerance = if layer.format().is_dense() {
             1e-5 * magnitude[i] + 1e-30
         } else {
-            f64::from(largest) / 254.0 * weight * 1.1 + 1e-5 * magnitude[i] + 1e-30
+            f64::from(largest) / 254.0 * weight * half_steps + 1e-5 * magnitude[i] + 1e-30
         };
         let error = (f64::from(got) - expected).abs();
-        assert!(error <= tolerance, "{layer:?} [{row}, {column}]: {got} for {expected}, {error} > {tolerance}");
+        assert!(
+            error <= tolerance,
+            "{layer:?} [{row}, {column}]: {got} for {expected}, {error} > {tolerance}"
+        );
     }
 }
 
@@ -117,7 +139,11 @@ fn errors_of_quantised_activations_are_small_on_average() {
         let x = values(8 * 2048, 9, 1.0);
         let (expected, _) = reference_forward(&layer, &x);
         let got = forward(&layer, &x);
-        let error: f64 = got.iter().zip(&expected).map(|(&g, e)| (f64::from(g) - e).powi(2)).sum();
+        let error: f64 = got
+            .iter()
+            .zip(&expected)
+            .map(|(&g, e)| (f64::from(g) - e).powi(2))
+            .sum();
         let power: f64 = expected.iter().map(|e| e * e).sum();
         let relative = (error / power).sqrt();
         assert!(relative < 0.012, "{format:?}: {relative}");
@@ -127,12 +153,12 @@ fn errors_of_quantised_activations_are_small_on_average() {
 #[test]
 fn a_row_has_the_same_bits_in_every_batch() {
     for format in ALL {
-        for (n, k) in [(48, 512), (100, 1280)] {
+        for (n, k) in [(48, 512), (35, 768)] {
             let (_, layer) = random_layer(format, n, k);
             let all = values(600 * k, 7, 1.0);
             let whole = bits(&forward(&layer, &all));
-            for rows in (1..=40).chain([63, 64, 65, 128, 257]) {
-                for first in [0, 3, 600 - rows] {
+            for rows in (1..=34).chain([40, 64, 129, 257]) {
+                for first in [3, 600 - rows] {
                     let part = forward(&layer, &all[first * k..(first + rows) * k]);
                     let same = bits(&part) == whole[first * n..(first + rows) * n];
                     assert!(same, "{format:?} {n}x{k}: rows {first}..{}", first + rows);
@@ -160,13 +186,20 @@ fn one_thread_gives_the_bits_of_many() {
 #[test]
 fn layers_together_give_what_they_give_alone() {
     let k = 512;
-    let layers: Vec<Linear> =
-        ALL.iter().enumerate().map(|(i, &format)| random_layer(format, 16 + i * 8, k).1).collect();
+    let layers: Vec<Linear> = ALL
+        .iter()
+        .enumerate()
+        .map(|(i, &format)| random_layer(format, 16 + i * 8, k).1)
+        .collect();
     let x = Tensor::from_vec(values(19 * k, 13, 1.0), (19, k), &Device::Cpu).unwrap();
     let together = Linear::forward_many(&layers.iter().collect::<Vec<_>>(), &x).unwrap();
     for (layer, together) in layers.iter().zip(together) {
         let alone = layer.forward(&x).unwrap();
-        assert_eq!(alone.to_vec2::<f32>().unwrap(), together.to_vec2::<f32>().unwrap(), "{layer:?}");
+        assert_eq!(
+            alone.to_vec2::<f32>().unwrap(),
+            together.to_vec2::<f32>().unwrap(),
+            "{layer:?}"
+        );
     }
 }
 
@@ -177,10 +210,22 @@ fn dequantised_values_are_those_of_candle() {
         let (bytes, layer) = random_layer(format, n, k);
         let storage = QStorage::from_data(bytes.into(), &Device::Cpu, format.ggml()).unwrap();
         let tensor = QTensor::new(storage, (n, k)).unwrap();
-        let expected = tensor.dequantize(&Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(layer.dequantize().unwrap().to_vec2::<f32>().unwrap(), expected, "{format:?}");
+        let expected = tensor
+            .dequantize(&Device::Cpu)
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap();
+        assert_eq!(
+            layer.dequantize().unwrap().to_vec2::<f32>().unwrap(),
+            expected,
+            "{format:?}"
+        );
         let rows = layer.rows(&[23, 0, 23]).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(rows, [&expected[23], &expected[0], &expected[23]].map(Clone::clone), "{format:?}");
+        assert_eq!(
+            rows,
+            [&expected[23], &expected[0], &expected[23]].map(Clone::clone),
+            "{format:?}"
+        );
     }
 }
 
@@ -191,8 +236,10 @@ fn a_bias_is_added_once() {
         let bias = values(24, 17, 1.0);
         let layer = Linear::from_bytes(&bytes, format, 24, 256, Some(bias.clone())).unwrap();
         let x = values(17 * 256, 19, 1.0);
-        let expected: Vec<f32> =
-            forward(&plain, &x).chunks(24).flat_map(|row| row.iter().zip(&bias).map(|(a, b)| a + b)).collect();
+        let expected: Vec<f32> = forward(&plain, &x)
+            .chunks(24)
+            .flat_map(|row| row.iter().zip(&bias).map(|(a, b)| a + b))
+            .collect();
         assert_eq!(bits(&forward(&layer, &x)), bits(&expected), "{format:?}");
     }
 }
@@ -207,11 +254,21 @@ fn a_row_that_is_not_finite_is_nan_and_alone() {
                 let clean = forward(&layer, &x);
                 let sick = rows / 2;
                 x[sick * 256 + position] = poison;
-                for (row, (out, clean)) in forward(&layer, &x).chunks(48).zip(clean.chunks(48)).enumerate() {
+                for (row, (out, clean)) in forward(&layer, &x)
+                    .chunks(48)
+                    .zip(clean.chunks(48))
+                    .enumerate()
+                {
                     if row == sick {
                         let hidden = out.iter().any(|v| v.is_finite());
-                        assert!(!hidden, "{format:?}: {poison} of row {row} of {rows} is hidden");
-                        assert!(format.is_dense() || out.iter().all(|v| v.is_nan()), "{format:?}");
+                        assert!(
+                            !hidden,
+                            "{format:?}: {poison} of row {row} of {rows} is hidden"
+                        );
+                        assert!(
+                            format.is_dense() || out.iter().all(|v| v.is_nan()),
+                            "{format:?}"
+                        );
                     } else {
                         assert_eq!(bits(out), bits(clean), "{format:?}: row {row} of {rows}");
                     }
@@ -223,14 +280,25 @@ fn a_row_that_is_not_finite_is_nan_and_alone() {
 
 #[test]
 fn a_nan_scale_reaches_its_outputs() {
-    for (format, at) in [(WeightFormat::Q8_0, 0), (WeightFormat::Q4K, 0), (WeightFormat::Q6K, 208)] {
+    for (format, at) in [
+        (WeightFormat::Q8_0, 0),
+        (WeightFormat::Q4K, 0),
+        (WeightFormat::Q6K, 208),
+    ] {
         let (mut bytes, _) = random_layer(format, 32, 512);
         let row = 5 * format.bytes(1, 512).unwrap();
         bytes[row + at..row + at + 2].copy_from_slice(&f16::NAN.to_le_bytes());
         let layer = Linear::from_bytes(&bytes, format, 32, 512, None).unwrap();
         for rows in [1, 16] {
-            for (i, value) in forward(&layer, &values(rows * 512, 29, 1.0)).iter().enumerate() {
-                assert_eq!(value.is_nan(), i % 32 == 5, "{format:?} of {rows} rows, output {i}");
+            for (i, value) in forward(&layer, &values(rows * 512, 29, 1.0))
+                .iter()
+                .enumerate()
+            {
+                assert_eq!(
+                    value.is_nan(),
+                    i % 32 == 5,
+                    "{format:?} of {rows} rows, output {i}"
+                );
             }
         }
     }
@@ -264,11 +332,24 @@ fn no_rows_give_no_rows() {
 #[test]
 fn inputs_need_not_be_contiguous() {
     let (_, layer) = random_layer(WeightFormat::Q8_0, 32, 64);
-    let x = Tensor::from_vec(values(64 * 9, 37, 1.0), (64, 9), &Device::Cpu).unwrap().t().unwrap();
-    let expected = layer.forward(&x.contiguous().unwrap()).unwrap().to_vec2::<f32>().unwrap();
-    assert_eq!(layer.forward(&x).unwrap().to_vec2::<f32>().unwrap(), expected);
+    let x = Tensor::from_vec(values(64 * 9, 37, 1.0), (64, 9), &Device::Cpu)
+        .unwrap()
+        .t()
+        .unwrap();
+    let expected = layer
+        .forward(&x.contiguous().unwrap())
+        .unwrap()
+        .to_vec2::<f32>()
+        .unwrap();
+    assert_eq!(
+        layer.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
+        expected
+    );
     let narrow = x.narrow(0, 4, 3).unwrap();
-    assert_eq!(layer.forward(&narrow).unwrap().to_vec2::<f32>().unwrap(), expected[4..7]);
+    assert_eq!(
+        layer.forward(&narrow).unwrap().to_vec2::<f32>().unwrap(),
+        expected[4..7]
+    );
 }
 
 #[test]
@@ -279,7 +360,11 @@ fn quantising_in_memory_is_quantising_to_a_file() {
         let layer = Linear::quantize(&weights, format, n, k, None).unwrap();
         let file = Linear::from_bytes(&bytes_of(&weights, format, k), format, n, k, None).unwrap();
         let x = values(3 * k, 43, 1.0);
-        assert_eq!(bits(&forward(&layer, &x)), bits(&forward(&file, &x)), "{format:?}");
+        assert_eq!(
+            bits(&forward(&layer, &x)),
+            bits(&forward(&file, &x)),
+            "{format:?}"
+        );
     }
     // More rows than one piece holds.
     let (n, k) = (40, 1 << 17);
@@ -290,19 +375,41 @@ fn quantising_in_memory_is_quantising_to_a_file() {
     })
     .unwrap();
     for row in [0, 31, 32, 39] {
-        let got = layer.rows(&[row as u32]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert!(got.iter().all(|v| (v - row as f32).abs() <= row as f32 * 1e-3), "row {row}");
+        let got = layer
+            .rows(&[row as u32])
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert!(
+            got.iter()
+                .all(|v| (v - row as f32).abs() <= row as f32 * 1e-3),
+            "row {row}"
+        );
     }
 }
 
 #[test]
 fn dense_weights_come_back_unchanged() {
     let weights = values(40 * 100, 47, 1.0);
-    let f16s: Vec<u8> = weights.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-    let bf16s: Vec<u8> = weights.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
+    let f16s: Vec<u8> = weights
+        .iter()
+        .flat_map(|v| f16::from_f32(*v).to_le_bytes())
+        .collect();
+    let bf16s: Vec<u8> = weights
+        .iter()
+        .flat_map(|v| bf16::from_f32(*v).to_le_bytes())
+        .collect();
     let check = |format, bytes: &[u8], round: fn(f32) -> f32| {
         let layer = Linear::from_bytes(bytes, format, 40, 100, None).unwrap();
-        let got = layer.dequantize().unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let got = layer
+            .dequantize()
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
         assert_eq!(got, weights.iter().map(|v| round(*v)).collect::<Vec<_>>());
         let x = values(14 * 100, 53, 1.0);
         check_close(&layer, &x, &forward(&layer, &x));
@@ -314,37 +421,60 @@ fn dense_weights_come_back_unchanged() {
 #[test]
 fn wrong_input_is_an_error_that_says_what_was_expected() {
     use WeightFormat::{F32, Q4K, Q8_0};
-    let message = |result: Result<Linear, LinearError>| result.map(|_| ()).unwrap_err().to_string();
+    let message = |result: Result<Linear, KernelError>| result.map(|_| ()).unwrap_err().to_string();
     let short = message(Linear::from_bytes(&[0; 67], Q8_0, 2, 32, None));
-    assert_eq!(short, "weights 2x32 in Q8_0 take 68 bytes, got 67");
+    assert_eq!(short, "linear: weights 2x32 in Q8_0 take 68 bytes, got 67");
     let ragged = message(Linear::from_bytes(&[0; 144], Q4K, 1, 255, None));
-    assert_eq!(ragged, "Q4K packs 256 values in a block, which does not divide in_features 255");
+    assert_eq!(
+        ragged,
+        "linear: Q4K packs 256 values in a block, which does not divide in_features 255"
+    );
     let bias = message(Linear::from_bytes(&[0; 8], F32, 2, 1, Some(vec![0.0])));
-    assert_eq!(bias, "bias: expected 2 values, got 1");
+    assert_eq!(bias, "linear: bias: expected 2 values, got 1");
     for (n, k) in [(0, 32), (32, 0), (usize::MAX, 64), (usize::MAX / 32, 32)] {
         let shape = Linear::from_bytes(&[], Q8_0, n, k, None);
-        assert!(matches!(shape, Err(LinearError::Shape { .. })), "{n}x{k}");
+        assert!(matches!(shape, Err(KernelError::Invalid { .. })), "{n}x{k}");
         assert!(Linear::quantize(&[], Q8_0, n, k, None).is_err(), "{n}x{k}");
     }
     let count = message(Linear::quantize(&[0.0; 31], F32, 2, 16, None));
-    assert_eq!(count, "weights: expected 32 values, got 31");
+    assert_eq!(count, "linear: weights: expected 32 values, got 31");
 
     let layer = Linear::from_bytes(&[0; 68], Q8_0, 2, 32, None).unwrap();
     let error = |dims: &[usize], dtype| {
         let x = Tensor::zeros(dims, dtype, &Device::Cpu).unwrap();
         layer.forward(&x).unwrap_err().to_string()
     };
-    assert_eq!(error(&[1, 31], DType::F32), "input of a linear layer: expected shape (T, 32), got [1, 31]");
-    assert_eq!(error(&[32], DType::F32), "input of a linear layer: expected shape (T, 32), got [32]");
-    assert_eq!(error(&[1, 32], DType::F64), "input of a linear layer: expected f32, got F64");
-    assert_eq!(layer.rows(&[1, 2]).unwrap_err().to_string(), "row 2 of a weight matrix with 2 rows");
+    assert_eq!(
+        error(&[1, 31], DType::F32),
+        "linear: x has shape [1, 31], expected (T, 32)"
+    );
+    assert_eq!(
+        error(&[32], DType::F32),
+        "linear: x has shape [32], expected (T, 32)"
+    );
+    assert_eq!(
+        error(&[1, 32], DType::F64),
+        "linear: x holds F64, expected F32"
+    );
+    assert_eq!(
+        layer.rows(&[1, 2]).unwrap_err().to_string(),
+        "linear: row of the weights 2 is out of range, there are 2"
+    );
 }
 
 #[test]
 fn ggml_numbers_and_sizes_are_those_of_candle() {
     for format in ALL {
-        assert_eq!(format.block_size(), format.ggml().block_size(), "{format:?}");
-        assert_eq!(format.block_bytes(), format.ggml().type_size(), "{format:?}");
+        assert_eq!(
+            format.block_size(),
+            format.ggml().block_size(),
+            "{format:?}"
+        );
+        assert_eq!(
+            format.block_bytes(),
+            format.ggml().type_size(),
+            "{format:?}"
+        );
     }
     let known: Vec<WeightFormat> = (0..64).filter_map(WeightFormat::from_ggml).collect();
     assert_eq!(known.len(), ALL.len());
@@ -362,7 +492,7 @@ proptest! {
         blocks in 1usize..5,
         rows in 1usize..40,
         seed in any::<u64>(),
-        scale in -6i32..6,
+        scale in -3i32..3,
     ) {
         let k = if format.is_dense() { blocks * 37 } else { blocks * format.block_size() };
         let bytes = bytes_of(&values(n * k, seed, 0.1), format, k);
@@ -391,7 +521,13 @@ mod integers {
                 (vec![0; values.len()], 0.0)
             } else {
                 let inverse = 127.0 / largest;
-                (values.iter().map(|v| (v * inverse).round_ties_even() as i64).collect(), largest / 127.0)
+                (
+                    values
+                        .iter()
+                        .map(|v| (v * inverse).round_ties_even() as i64)
+                        .collect(),
+                    largest / 127.0,
+                )
             }
         };
         row.chunks(group).map(quantise).collect()
@@ -403,7 +539,11 @@ mod integers {
 
     /// Output so far plus one Q8_0 block.
     fn reference_q8(acc: f32, block: &[u8], x: &[i64], scale: f32) -> f32 {
-        let sum: i64 = block[2..].iter().zip(x).map(|(&w, x)| i64::from(w as i8) * x).sum();
+        let sum: i64 = block[2..]
+            .iter()
+            .zip(x)
+            .map(|(&w, x)| i64::from(w as i8) * x)
+            .sum();
         (sum as f32 * half(block)).mul_add(scale, acc)
     }
 
@@ -430,14 +570,24 @@ mod integers {
 
     /// Integer weights of one block, by candle's decoder, times integers.
     fn dot(block: &[u8], format: WeightFormat, x: &[i64]) -> i64 {
-        let storage = QStorage::from_data(block.to_vec().into(), &Device::Cpu, format.ggml()).unwrap();
-        let weights = QTensor::new(storage, (1, 256)).unwrap().dequantize(&Device::Cpu).unwrap();
+        let storage =
+            QStorage::from_data(block.to_vec().into(), &Device::Cpu, format.ggml()).unwrap();
+        let weights = QTensor::new(storage, (1, 256))
+            .unwrap()
+            .dequantize(&Device::Cpu)
+            .unwrap();
         let weights = weights.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         weights.iter().zip(x).map(|(&w, x)| w as i64 * x).sum()
     }
 
     /// The scalar twin of both kernels, from the bytes of the file.
-    fn reference_integer(bytes: &[u8], format: WeightFormat, n: usize, x: &[f32], k: usize) -> Vec<f32> {
+    fn reference_integer(
+        bytes: &[u8],
+        format: WeightFormat,
+        n: usize,
+        x: &[f32],
+        k: usize,
+    ) -> Vec<f32> {
         let block = format.block_size();
         let mut out = Vec::new();
         for row in x.chunks(k) {
@@ -457,7 +607,14 @@ mod integers {
         out
     }
 
-    fn run(bytes: &[u8], format: WeightFormat, n: usize, x: &[f32], k: usize, unit: Unit) -> Vec<f32> {
+    fn run(
+        bytes: &[u8],
+        format: WeightFormat,
+        n: usize,
+        x: &[f32],
+        k: usize,
+        unit: Unit,
+    ) -> Vec<f32> {
         let packed = match format {
             WeightFormat::Q8_0 => PackedFormat::Q8,
             WeightFormat::Q4K => PackedFormat::Q4,
@@ -467,7 +624,13 @@ mod integers {
         weights.pack(0..n, bytes);
         let x = Activations::quantise(x, k, Grain::of(packed));
         let mut out = vec![0f32; x.rows * n];
-        multiply(&[Product { weights: &weights, bias: None, x: &x, out: Shared::new(&mut out), unit }]);
+        multiply(&[Product {
+            weights: &weights,
+            bias: None,
+            x: &x,
+            out: Shared::new(&mut out),
+            unit,
+        }]);
         out
     }
 
@@ -483,7 +646,11 @@ mod integers {
             units.extend([Unit::Amx { rows_min: 1 }, Unit::Amx { rows_min: 16 }]);
         }
         for unit in units {
-            assert_eq!(bits(&run(bytes, format, n, x, k, unit)), expected, "{format:?} {n}x{k}, {rows} rows, {unit:?}");
+            assert_eq!(
+                bits(&run(bytes, format, n, x, k, unit)),
+                expected,
+                "{format:?} {n}x{k}, {rows} rows, {unit:?}"
+            );
         }
     }
 
@@ -498,7 +665,13 @@ mod integers {
             }
         }
         let bytes = bytes_of(&values(48 * 96, 3, 0.05), WeightFormat::Q8_0, 96);
-        check(&bytes, WeightFormat::Q8_0, 48, &values(18 * 96, 61, 1.0), 96);
+        check(
+            &bytes,
+            WeightFormat::Q8_0,
+            48,
+            &values(18 * 96, 61, 1.0),
+            96,
+        );
     }
 
     #[test]
@@ -552,7 +725,11 @@ mod integers {
             (WeightFormat::Q6K, PackedFormat::Q6, 6.5625),
         ] {
             let weights = Packed::zeros(packed, 64, 1024);
-            assert_eq!(weights.size_in_bytes() as f64 * 8.0 / (64.0 * 1024.0), most, "{format:?}");
+            assert_eq!(
+                weights.size_in_bytes() as f64 * 8.0 / (64.0 * 1024.0),
+                most,
+                "{format:?}"
+            );
         }
     }
 }

@@ -9,7 +9,8 @@ use super::activations::{COARSE_SUMS, RowBlock, Words};
 use super::memory::Line;
 use super::packed::{Halves, Q4Meta, Q6Meta};
 use super::simd::{
-    add_q4, add_q6, add_q8, load_halves, load_i8, load_line, load_pairs, load_u8, min_sums, nibbles, q6_groups,
+    add_q4, add_q6, add_q8, load_halves, load_i8, load_line, load_pairs, load_u8, min_sums,
+    nibbles, q6_groups,
 };
 
 /// Most rows of one call: their sums, and a tile's weights, stay in registers.
@@ -42,7 +43,8 @@ pub(super) fn q8_rows<const R: usize>(
         for (g, line) in lines.iter().enumerate() {
             let weights = load_line(line);
             for r in 0..R {
-                sum[r] = _mm512_dpbusd_epi32(sum[r], weights, _mm512_set1_epi32(words[r].0[half + g]));
+                sum[r] =
+                    _mm512_dpbusd_epi32(sum[r], weights, _mm512_set1_epi32(words[r].0[half + g]));
             }
         }
         let d = load_halves(d);
@@ -78,8 +80,13 @@ pub(super) fn q4_rows<const R: usize>(
                     let [low, high] = nibbles(load_line(line));
                     let at = s % 2 * 8 + i;
                     for r in 0..R {
-                        sum[r] = _mm512_dpbusd_epi32(sum[r], low, _mm512_set1_epi32(words[r].0[at]));
-                        sum[r] = _mm512_dpbusd_epi32(sum[r], high, _mm512_set1_epi32(words[r].0[at + 4]));
+                        sum[r] =
+                            _mm512_dpbusd_epi32(sum[r], low, _mm512_set1_epi32(words[r].0[at]));
+                        sum[r] = _mm512_dpbusd_epi32(
+                            sum[r],
+                            high,
+                            _mm512_set1_epi32(words[r].0[at + 4]),
+                        );
                     }
                 }
                 let scale = _mm512_cvtepi32_ps(load_u8(&meta.scales[j]));

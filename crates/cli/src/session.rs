@@ -187,7 +187,7 @@ impl Opened {
         self.check_rules(request)?;
         let prompt_tokens = text_parts::tokenize(&self.text, prompt)?.len();
         let wanted_tokens = request.max_tokens.unwrap_or(1);
-        if prompt_tokens + wanted_tokens > self.context_tokens {
+        if prompt_tokens.saturating_add(wanted_tokens) > self.context_tokens {
             let context_tokens = self.context_tokens;
             return Err(RequestError::ContextOverflow {
                 prompt_tokens,
@@ -324,20 +324,26 @@ impl Opened {
         let model = &self.located.model;
         let free = machine::memory().available;
         let asked = config.integer("engine.kv_tokens").or(least);
-        if let Some(tokens) = asked {
-            let bytes = tokens as u64 * KvPool::bytes_per_token(model, kv_type) as u64;
-            return match free {
-                Some(free) if bytes > free => Err(Failure::memory(format!(
-                    "a KV cache of {tokens} tokens needs {} but only {} of memory are free; lower --kv-tokens",
-                    output::bytes(bytes),
-                    output::bytes(free),
-                ))),
-                _ => Ok(tokens),
-            };
+        let tokens = asked
+            .or_else(|| footprint::kv_tokens(model, kv_type, self.context_tokens, free))
+            .ok_or_else(|| {
+                Failure::memory(
+                    "no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16",
+                )
+            })?;
+        let block_size = config.integer("engine.block_size").unwrap_or(1);
+        let per_token = KvPool::bytes_per_token(model, kv_type) as u64;
+        let bytes = tokens
+            .checked_next_multiple_of(block_size)
+            .map_or(u64::MAX, |whole| (whole as u64).saturating_mul(per_token));
+        match free {
+            Some(free) if bytes > free => Err(Failure::memory(format!(
+                "a KV cache of {tokens} tokens in blocks of {block_size} needs {} but only {} of memory are free; lower --kv-tokens",
+                output::bytes(bytes),
+                output::bytes(free),
+            ))),
+            _ => Ok(tokens),
         }
-        footprint::kv_tokens(model, kv_type, self.context_tokens, free).ok_or_else(|| {
-            Failure::memory("no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16")
-        })
     }
 }
 

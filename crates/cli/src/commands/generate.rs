@@ -53,10 +53,17 @@ pub(crate) fn run(env: &mut Env, args: &GenerateArgs) -> Result<ExitCode> {
     }
 }
 
+/// Completions of one prompt at most; more than any engine holds at once.
+const SAMPLES_MAX: usize = 65_536;
+
 /// What the flags allow one by one but not together.
 fn check(args: &GenerateArgs) -> Result<()> {
     if args.n == 0 {
         return Err(Failure::usage("-n 0: at least one completion is needed"));
+    }
+    if args.n > SAMPLES_MAX {
+        let message = format!("-n {}: at most {SAMPLES_MAX} per prompt", args.n);
+        return Err(Failure::usage(message));
     }
     let wants_logprobs = args.logprobs.is_some() || args.prompt_logprobs;
     if wants_logprobs && !args.json && args.input.is_none() {

@@ -155,7 +155,9 @@ unsafe fn q8_pair(
 ) {
     // SAFETY: as promised by the caller.
     let _tiles = unsafe { Tiles::shape(32) };
-    let mut previous: Option<Q8Step<'_>> = None;
+    // (block of rows, 64 values) of the step before. Plain numbers: a struct copied here would be
+    // read back before its parts have left the store buffer, behind the tile stores.
+    let mut previous: Option<(usize, usize)> = None;
     let mut which = 0;
     for first in (0..meta[0].len()).step_by(8) {
         let count = 8.min(meta[0].len() - first);
@@ -176,21 +178,17 @@ unsafe fn q8_pair(
                 let weights = &scratch.weights[group * 32..][..32];
                 // SAFETY: 16 lines of activations, 32 of weights, the registers are shaped for them.
                 unsafe { q8_products(lines, weights, &mut scratch.sums[which]) };
-                let step = Q8Step {
-                    x: *x,
-                    meta,
-                    column,
-                    acc: b * ROW_BLOCK,
-                };
-                if let Some(step) = previous.replace(step) {
-                    step.finish(&scratch.sums[1 - which], &mut scratch.acc);
+                if let Some((b, column)) = previous.replace((b, column)) {
+                    let acc = &mut scratch.acc[b * ROW_BLOCK..];
+                    q8_finish(&blocks[b].1, meta, column, &scratch.sums[1 - which], acc);
                 }
                 which = 1 - which;
             }
         }
     }
-    if let Some(step) = previous {
-        step.finish(&scratch.sums[1 - which], &mut scratch.acc);
+    if let Some((b, column)) = previous {
+        let acc = &mut scratch.acc[b * ROW_BLOCK..];
+        q8_finish(&blocks[b].1, meta, column, &scratch.sums[1 - which], acc);
     }
 }
 
@@ -244,44 +242,32 @@ unsafe fn q8_products(x: &[Words], weights: &[Line], sums: &mut Sums) {
     }
 }
 
-/// Sums of 64 values of k that wait to be scaled and added.
-#[derive(Clone, Copy)]
-struct Q8Step<'a> {
-    x: RowBlock<'a>,
-    meta: [&'a [Halves]; 2],
-    /// Which 64 values.
+/// Scales the sums of the 64 values `column` and adds them to the outputs of one block of rows.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn q8_finish(
+    x: &RowBlock<'_>,
+    [m0, m1]: [&[Halves]; 2],
     column: usize,
-    /// First entry of `acc`.
-    acc: usize,
-}
-
-impl Q8Step<'_> {
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn finish(self, sums: &Sums, acc: &mut [[[f32; TILE]; 2]]) {
-        let Self {
-            x,
-            meta: [m0, m1],
-            column,
-            ..
-        } = self;
-        let rows = x.rows.min(ROW_BLOCK);
-        let even = &x.scales[column * 2 * x.rows..][..rows];
-        let odd = &x.scales[(column * 2 + 1) * x.rows..][..rows];
-        let acc = &mut acc[self.acc..][..rows];
-        let (d0, d1) = (load_halves(&m0[column * 2]), load_halves(&m1[column * 2]));
-        let (e0, e1) = (
-            load_halves(&m0[column * 2 + 1]),
-            load_halves(&m1[column * 2 + 1]),
-        );
-        for r in 0..rows {
-            let [a0, a1] = &mut acc[r];
-            let [s0, s1, t0, t1] = [0, 1, 2, 3].map(|register| &sums.0[register][r]);
-            let first = add_q8(load_floats(a0), load_words(s0), d0, even[r]);
-            store_floats(a0, add_q8(first, load_words(t0), e0, odd[r]));
-            let first = add_q8(load_floats(a1), load_words(s1), d1, even[r]);
-            store_floats(a1, add_q8(first, load_words(t1), e1, odd[r]));
-        }
+    sums: &Sums,
+    acc: &mut [[[f32; TILE]; 2]],
+) {
+    let rows = x.rows.min(ROW_BLOCK);
+    let even = &x.scales[column * 2 * x.rows..][..rows];
+    let odd = &x.scales[(column * 2 + 1) * x.rows..][..rows];
+    let acc = &mut acc[..rows];
+    let (d0, d1) = (load_halves(&m0[column * 2]), load_halves(&m1[column * 2]));
+    let (e0, e1) = (
+        load_halves(&m0[column * 2 + 1]),
+        load_halves(&m1[column * 2 + 1]),
+    );
+    for r in 0..rows {
+        let [a0, a1] = &mut acc[r];
+        let [s0, s1, t0, t1] = [0, 1, 2, 3].map(|register| &sums.0[register][r]);
+        let first = add_q8(load_floats(a0), load_words(s0), d0, even[r]);
+        store_floats(a0, add_q8(first, load_words(t0), e0, odd[r]));
+        let first = add_q8(load_floats(a1), load_words(s1), d1, even[r]);
+        store_floats(a1, add_q8(first, load_words(t1), e1, odd[r]));
     }
 }
 

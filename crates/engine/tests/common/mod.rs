@@ -5,8 +5,8 @@ use candle_core::quantized::GgmlDType;
 use data::{Completion, Generate, Generator, Prompt, Sampling, TokenId};
 use engine::{Engine, EngineConfig, Text};
 use model::{GgufFile, KvType, LoadOptions, ModelConfig, ModelFiles, Tokenizer};
-use testkit::fixtures;
-use testkit::gguf_writer::fixture_twin;
+use testkit::gguf_writer::gguf_twin;
+use testkit::random_model::random_weights;
 
 /// Sizes of the engines under test.
 #[derive(Debug, Clone)]
@@ -32,15 +32,23 @@ impl Default for Sizes {
 
 pub const CONTEXT_TOKENS: usize = 400;
 
-/// The weights of the fixture `llama3_1` in `format`, as a model.
+/// A small random Llama (hidden 256, so that k-quants fit) with its matrices in `format`.
 pub fn load(format: GgmlDType) -> model::Llama {
-    let name = "llama3_1";
-    let path = fixtures::folder(name).join("config.json");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let config = ModelConfig::from_hf_json(&path, &text).unwrap();
-    let twin = fixture_twin(name, &config, format);
+    let config = config();
+    let twin = gguf_twin(&config, &random_weights(&config, 3), format);
     let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
     ModelFiles::from_gguf(file).load(&LoadOptions::default()).unwrap()
+}
+
+fn config() -> ModelConfig {
+    let json = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2,
+    });
+    ModelConfig::from_hf_json("config.json".as_ref(), &json.to_string()).unwrap()
 }
 
 /// A tokenizer whose vocabulary covers the fixture's.
@@ -74,7 +82,7 @@ impl Choices {
     }
 
     pub fn tokens(&mut self, len: usize) -> Vec<TokenId> {
-        (0..len).map(|_| 3 + self.below(61) as TokenId).collect()
+        (0..len).map(|_| 3 + self.below(250) as TokenId).collect()
     }
 }
 

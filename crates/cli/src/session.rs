@@ -7,7 +7,7 @@ use crate::footprint::{self, Weights};
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::output;
-use crate::text_parts::{self, TextParts};
+use crate::text_parts::{self, OwnFiles, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
@@ -126,7 +126,11 @@ pub(crate) struct Opened {
 /// As [`locate`]; a template, tokenizer or context that cannot be used.
 pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
     let located = locate(config.text("model").unwrap_or(EMBEDDED), config)?;
-    let parts = TextParts::of(&located)?;
+    let own = OwnFiles {
+        tokenizer: args.tokenizer.as_deref(),
+        chat_template: args.chat_template.as_deref(),
+    };
+    let parts = TextParts::of(&located, own)?;
     for setting in &parts.recommended_settings() {
         config.insert(setting.clone())?;
     }

@@ -60,6 +60,7 @@ cases! {
     no_command: [], 2, ["Usage"];
     unknown_flag: ["generate", "--temprature", "1"], 2, ["--temperature"];
     zero_samples: ["generate", "-p", "x", "-n", "0"], 2, ["at least one"];
+    absurdly_many_samples: ["generate", "-p", "x", "-n", "18446744073709551615"], 2, ["at most 65536"];
     negative_temperature: ["generate", "-p", "x", "--temperature", "-1"], 2, ["temperature = -1", "at least 0"];
     infinite_temperature: ["generate", "-p", "x", "--temperature", "inf"], 2, ["temperature"];
     top_p_above_one: ["generate", "-p", "x", "--top-p", "1.5"], 2, ["top_p = 1.5"];
@@ -118,6 +119,8 @@ cases! {
     answer_longer_than_the_context: ["generate", "-p", "Hello!", "--max-tokens", "5000"], 4, ["2048"];
 
     pool_larger_than_memory: ["generate", "-p", "x", "--kv-tokens", "4000000000"], 6, ["--kv-tokens"];
+    benchmark_larger_than_memory: ["bench", "engine", "--rows", "18446744073709551615"], 6, ["memory"];
+    block_larger_than_memory: ["generate", "-p", "x", "--block-size", "4294967295"], 6, ["memory"];
     pool_smaller_than_the_prompt: ["generate", "-p", "Where is the lamp?", "--kv-tokens", "8", "--block-size", "8"], 6, ["--kv-tokens"];
 }
 

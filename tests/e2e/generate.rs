@@ -4,6 +4,11 @@ use crate::harness::{Place, tiny_gguf};
 use serde_json::Value;
 
 const LAMP: &str = "Where is the lamp?";
+/// Five tokens: a, b, ab and brackets.
+const TOKENIZER: &str = r#"{"version":"1.0","added_tokens":[],"normalizer":null,
+    "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+    "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
+    "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"[":3,"]":4},"merges":["a b"]}}"#;
 const GREEDY: [&str; 2] = ["--temperature", "0"];
 
 fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -257,11 +262,7 @@ fn a_dry_run_shows_the_tokens() {
 fn a_dry_run_loads_no_weights() {
     let place = Place::new();
     let tokenizer = Place::new();
-    let json = r#"{"version":"1.0","added_tokens":[],"normalizer":null,
-        "pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
-        "post_processor":null,"decoder":{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true},
-        "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2,"[":3,"]":4},"merges":["a b"]}}"#;
-    let file = tokenizer.write("tokenizer.json", json);
+    let file = tokenizer.write("tokenizer.json", TOKENIZER);
     let template = tokenizer.write("t.jinja", "[{{ messages[0].content }}{{ x }}]");
     let files = [
         "--tokenizer",
@@ -283,6 +284,52 @@ fn a_dry_run_loads_no_weights() {
     let json = place.json(&[&dry[..], &files].concat());
     assert_eq!(json["prompt"], "[abb]");
     assert_eq!(json["token_ids"], serde_json::json!([3, 2, 1, 4]));
+}
+
+#[test]
+fn a_model_folder_without_a_tokenizer_takes_one() {
+    let place = Place::new();
+    let fixture =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures/llama3_1");
+    let model = fixture.to_str().unwrap();
+    let described = place.json(&["models", "show", model, "--json"]);
+    assert!(
+        described["text_problem"]
+            .as_str()
+            .unwrap()
+            .contains("tokenizer.json"),
+        "{described}"
+    );
+    let file = place.write("tokenizer.json", TOKENIZER);
+    let own = ["--tokenizer", file.to_str().unwrap()];
+    let base = [
+        "generate",
+        "-m",
+        model,
+        "--raw",
+        "-p",
+        "ab",
+        "--temperature",
+        "0",
+        "--json",
+        "--prompt-logprobs",
+    ];
+    let base = [&base[..], &["--ignore-eos", "--max-tokens", "4"], &own].concat();
+    let plain = place.json(&base);
+    assert_eq!(plain["completions"][0]["usage"]["completion_tokens"], 4);
+    let adapter = fixture.join("adapter");
+    let adapted = place.json(
+        &[
+            &base[..],
+            &["--adapter", adapter.to_str().unwrap(), "--logprobs", "1"],
+        ]
+        .concat(),
+    );
+    let unadapted = place.json(&[&base[..], &["--logprobs", "1"]].concat());
+    assert_ne!(
+        adapted["completions"][0]["logprobs"],
+        unadapted["completions"][0]["logprobs"]
+    );
 }
 
 #[test]

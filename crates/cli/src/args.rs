@@ -315,19 +315,25 @@ pub(crate) struct BenchEngineArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
     /// Lists the models of the Hugging Face cache, the aliases and the embedded one
-    Ls {
-        /// Prints JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Ls(ModelsLsArgs),
     /// Describes one model without loading its weights
-    Show {
-        /// Path, Hugging Face id or alias
-        model: Option<String>,
-        /// Prints JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ModelsShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsLsArgs {
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsShowArgs {
+    /// Path, Hugging Face id or alias
+    pub(crate) model: Option<String>,
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -340,14 +346,17 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Prints every key with its value
-    Show {
-        /// Also says where each value comes from
-        #[arg(long)]
-        origin: bool,
-        /// Prints JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Show(ConfigShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigShowArgs {
+    /// Also says where each value comes from
+    #[arg(long)]
+    pub(crate) origin: bool,
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl ModelArgs {
@@ -425,7 +434,7 @@ impl SamplingArgs {
     }
 }
 
-fn value_name<T: ValueEnum>(value: T) -> String {
+fn value_name(value: impl ValueEnum + Copy) -> String {
     let possible = value.to_possible_value().expect("no variant is skipped");
     possible.get_name().to_owned()
 }

@@ -4,6 +4,7 @@
 //! `--config`), `$XDG_CONFIG_HOME/autodidact/config.toml`, the model's
 //! `generation_config.json` (sampling only), built in.
 
+use crate::error::Failure;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -182,15 +183,13 @@ impl Config {
                 config.values.insert(key.name, (value, Origin::BuiltIn));
             }
         }
-        if let Some(path) = &sources.user_file {
-            config.read_file(path, Origin::UserFile(path.clone()), false)?;
+        if let Some(path) = sources.user_file.as_ref().filter(|path| path.exists()) {
+            config.read_file(path, &Origin::UserFile(path.clone()))?;
         }
         let local = &sources.local_file;
-        config.read_file(
-            local,
-            Origin::LocalFile(local.clone()),
-            sources.local_file_was_named,
-        )?;
+        if sources.local_file_was_named || local.exists() {
+            config.read_file(local, &Origin::LocalFile(local.clone()))?;
+        }
         for (name, text) in &sources.environment {
             let Some(name_of_key) = name.strip_prefix(ENV_PREFIX) else {
                 continue;
@@ -270,7 +269,10 @@ impl Config {
 
     fn put(&mut self, key: &'static Key, value: Value, origin: Origin) -> Result<()> {
         let value = checked(key, value).map_err(|(expected, got)| {
-            anyhow::anyhow!("{origin}: `{}`: expected {expected}, got {got}", key.name)
+            Failure::usage(format!(
+                "{origin}: `{}`: expected {expected}, got {got}",
+                key.name
+            ))
         })?;
         let stays = self
             .values
@@ -282,16 +284,9 @@ impl Config {
         Ok(())
     }
 
-    fn read_file(&mut self, path: &Path, origin: Origin, must_exist: bool) -> Result<()> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-        };
+    fn read_file(&mut self, path: &Path, origin: &Origin) -> Result<()> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let table: toml::Table = text
             .parse()
             .with_context(|| format!("{} is not valid TOML", path.display()))?;
@@ -501,7 +496,8 @@ mod tests {
 
     #[test]
     fn wrong_keys_and_values_say_where_and_what() {
-        let cases: &[(&str, &[(&str, &str)], &[(&str, &str)], &str)] = &[
+        type Pairs<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(&str, Pairs<'_>, Pairs<'_>, &str)] = &[
             (
                 "[sampling]\ntempertaure = 1\n",
                 &[],

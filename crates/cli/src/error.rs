@@ -111,7 +111,11 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let error = cause.downcast_ref::<ModelError>()?;
     Some(match error {
         ModelError::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => 1,
-        ModelError::Io { .. } | ModelError::Missing { .. } | ModelError::Truncated { .. } => 5,
+        ModelError::Io { .. }
+        | ModelError::Missing { .. }
+        | ModelError::Truncated { .. }
+        | ModelError::NotFound { .. }
+        | ModelError::Incomplete { .. } => 5,
         ModelError::TemplateRefused { .. } => 4,
         ModelError::NoChatTemplate { .. } => 2,
         _ => 1,

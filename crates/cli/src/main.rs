@@ -57,15 +57,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
         }
-        Command::Models(ModelsCommand::Ls { json }) => {
-            done(commands::models::ls(&env.config, json))
+        Command::Models(ModelsCommand::Ls(args)) => done(commands::models::ls(&env.config, &args)),
+        Command::Models(ModelsCommand::Show(args)) => {
+            done(commands::models::show(&env.config, &args))
         }
-        Command::Models(ModelsCommand::Show { model, json }) => {
-            done(commands::models::show(&env.config, model.as_deref(), json))
-        }
-        Command::Doctor(args) => done(commands::doctor::run(&env.config, args.json)),
-        Command::Config(ConfigCommand::Show { origin, json }) => {
-            done(commands::config::show(&env.config, origin, json))
+        Command::Doctor(args) => done(commands::doctor::run(&env.config, &args)),
+        Command::Config(ConfigCommand::Show(args)) => {
+            done(commands::config::show(&env.config, &args))
         }
         Command::Completions { .. } | Command::Man { .. } => unreachable!("answered above"),
     }

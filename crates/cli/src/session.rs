@@ -7,7 +7,7 @@ use crate::footprint::{self, Weights};
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::output;
-use crate::text_parts::{self, TextParts};
+use crate::text_parts::{self, OwnFiles, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
@@ -126,7 +126,11 @@ pub(crate) struct Opened {
 /// As [`locate`]; a template, tokenizer or context that cannot be used.
 pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
     let located = locate(config.text("model").unwrap_or(EMBEDDED), config)?;
-    let parts = TextParts::of(&located)?;
+    let own = OwnFiles {
+        tokenizer: args.tokenizer.as_deref(),
+        chat_template: args.chat_template.as_deref(),
+    };
+    let parts = TextParts::of(&located, own)?;
     for setting in &parts.recommended_settings() {
         config.insert(setting.clone())?;
     }
@@ -184,9 +188,10 @@ impl Opened {
     /// # Errors
     /// No template, a template that refuses, a prompt that does not fit in the context.
     pub(crate) fn check(&self, prompt: &Prompt, request: &Generate) -> Result<()> {
+        self.check_rules(request)?;
         let prompt_tokens = text_parts::tokenize(&self.text, prompt)?.len();
         let wanted_tokens = request.max_tokens.unwrap_or(1);
-        if prompt_tokens + wanted_tokens > self.context_tokens {
+        if prompt_tokens.saturating_add(wanted_tokens) > self.context_tokens {
             let context_tokens = self.context_tokens;
             return Err(RequestError::ContextOverflow {
                 prompt_tokens,
@@ -196,6 +201,47 @@ impl Opened {
             .into());
         }
         Ok(())
+    }
+
+    /// Fails where every request with these rules would fail or could not mean what it says.
+    ///
+    /// # Errors
+    /// A token id that the model does not have.
+    pub(crate) fn check_rules(&self, request: &Generate) -> Result<()> {
+        let vocab_size = self.located.model.vocab_size;
+        let stops = request
+            .stop
+            .token_ids
+            .iter()
+            .map(|id| ("--stop-token-id", id));
+        let biases = request
+            .sampling
+            .logit_bias
+            .keys()
+            .map(|id| ("--logit-bias", id));
+        match stops
+            .chain(biases)
+            .find(|(_, id)| **id as usize >= vocab_size)
+        {
+            None => Ok(()),
+            Some((flag, id)) => Err(Failure::usage(format!(
+                "{flag} {id}: the model's token ids end at {}",
+                vocab_size - 1
+            ))),
+        }
+    }
+
+    /// Fails where messages cannot be rendered at all.
+    ///
+    /// # Errors
+    /// The model has no chat template.
+    pub(crate) fn check_template(&self) -> Result<()> {
+        match self.text.template() {
+            Some(_) => Ok(()),
+            None => Err(Failure::usage(
+                "the model has no chat template, so it cannot answer messages; give one with --chat-template",
+            )),
+        }
     }
 
     /// Loads the weights and starts the engine.
@@ -282,20 +328,26 @@ impl Opened {
         let model = &self.located.model;
         let free = machine::memory().available;
         let asked = config.integer("engine.kv_tokens").or(least);
-        if let Some(tokens) = asked {
-            let bytes = tokens as u64 * KvPool::bytes_per_token(model, kv_type) as u64;
-            return match free {
-                Some(free) if bytes > free => Err(Failure::memory(format!(
-                    "a KV cache of {tokens} tokens needs {} but only {} of memory are free; lower --kv-tokens",
-                    output::bytes(bytes),
-                    output::bytes(free),
-                ))),
-                _ => Ok(tokens),
-            };
+        let tokens = asked
+            .or_else(|| footprint::kv_tokens(model, kv_type, self.context_tokens, free))
+            .ok_or_else(|| {
+                Failure::memory(
+                    "no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16",
+                )
+            })?;
+        let block_size = config.integer("engine.block_size").unwrap_or(1);
+        let per_token = KvPool::bytes_per_token(model, kv_type) as u64;
+        let bytes = tokens
+            .checked_next_multiple_of(block_size)
+            .map_or(u64::MAX, |whole| (whole as u64).saturating_mul(per_token));
+        match free {
+            Some(free) if bytes > free => Err(Failure::memory(format!(
+                "a KV cache of {tokens} tokens in blocks of {block_size} needs {} but only {} of memory are free; lower --kv-tokens",
+                output::bytes(bytes),
+                output::bytes(free),
+            ))),
+            _ => Ok(tokens),
         }
-        footprint::kv_tokens(model, kv_type, self.context_tokens, free).ok_or_else(|| {
-            Failure::memory("no memory is left for a KV cache; try --quant q4_k or --kv-dtype f16")
-        })
     }
 }
 

@@ -12,6 +12,13 @@ use model::{ChatTemplate, Date, GenerationConfig, ModelError, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::Path;
 
+/// Files of the user's that take the place of the model's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OwnFiles<'a> {
+    pub(crate) tokenizer: Option<&'a Path>,
+    pub(crate) chat_template: Option<&'a Path>,
+}
+
 /// Everything about a model's text that lies beside its weights.
 #[derive(Debug)]
 pub(crate) struct TextParts {
@@ -23,13 +30,19 @@ pub(crate) struct TextParts {
 }
 
 impl TextParts {
-    /// Reads the text side of a model.
+    /// Reads the text side of a model, with the user's files in the place of the model's.
     ///
     /// # Errors
     /// A file that is damaged or, for the tokenizer, missing.
-    pub(crate) fn of(located: &Located) -> Result<Self> {
-        let tokenizer = located.files.tokenizer()?;
-        let template = optional(located.files.chat_template(&tokenizer))?;
+    pub(crate) fn of(located: &Located, own: OwnFiles<'_>) -> Result<Self> {
+        let tokenizer = match own.tokenizer {
+            Some(path) => tokenizer_at(path)?,
+            None => located.files.tokenizer()?,
+        };
+        let template = match own.chat_template {
+            Some(path) => Some(ChatTemplate::from_file(path, &tokenizer)?),
+            None => optional(located.files.chat_template(&tokenizer))?,
+        };
         let recommended = located.files.generation_config()?;
         // All of these end an answer; the files of one model often name only some of them.
         let mut eos_ids = recommended.eos_token_ids.clone();
@@ -53,19 +66,11 @@ impl TextParts {
         recommended_settings(&self.recommended)
     }
 
-    /// With the user's files in the place of the model's.
+    /// Ready to read and write text.
     ///
     /// # Errors
-    /// A file that is missing or cannot be used.
-    pub(crate) fn into_text(mut self, args: &ModelArgs) -> Result<Text> {
-        if let Some(path) = &args.tokenizer {
-            self.tokenizer = tokenizer_at(path)?;
-            self.eos_ids.extend(self.tokenizer.eos_ids());
-            self.eos_ids = distinct(self.eos_ids);
-        }
-        if let Some(path) = &args.chat_template {
-            self.template = Some(ChatTemplate::from_file(path, &self.tokenizer)?);
-        }
+    /// A date that is none.
+    pub(crate) fn into_text(self, args: &ModelArgs) -> Result<Text> {
         text(self.tokenizer, self.template, self.eos_ids, args)
     }
 }

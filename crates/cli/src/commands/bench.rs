@@ -45,6 +45,23 @@ struct Traffic {
     bandwidth: f64,
 }
 
+impl Traffic {
+    fn share_of_limit(self, decode: &Measurement) -> f64 {
+        let kv_tokens = (decode.rows * decode.context) as f64;
+        let step_bytes = self.weight_bytes + kv_tokens * self.kv_bytes_per_token;
+        let steps_per_s = decode.tok_per_s / decode.rows as f64;
+        steps_per_s * step_bytes / self.bandwidth
+    }
+}
+
+/// What the measurements were taken on.
+#[derive(Debug)]
+struct Machine {
+    threads: usize,
+    read_bytes_per_s: f64,
+    peak_resident: Option<u64>,
+}
+
 /// Runs the command.
 pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     check(args)?;
@@ -54,29 +71,46 @@ pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     threads::apply(&env.config)?;
     let opened = session::open(&args.model, &mut env.config)?;
     let most_rows = args.rows.iter().copied().max().unwrap_or(1);
-    let tokens_needed = most_rows * (args.prompt_tokens + args.new_tokens).next_multiple_of(64);
+    let row_tokens = args
+        .prompt_tokens
+        .saturating_add(args.new_tokens)
+        .saturating_add(64);
+    let tokens_needed = most_rows.saturating_mul(row_tokens);
     let session = opened.start_for(&env.config, tokens_needed)?;
     let threads = env
         .config
         .integer("engine.threads")
         .unwrap_or_else(machine::threads);
-    let traffic = Traffic {
-        weight_bytes: session.weights.streamed_bytes as f64,
-        kv_bytes_per_token: session.kv_bytes_per_token as f64,
-        bandwidth: machine::read_bandwidth(threads),
-    };
     let mut measurements = Vec::new();
     for &rows in &args.rows {
         let mut runs = Vec::new();
         for repeat in 0..args.repeat {
             output::say(&format!("{rows} rows, {} of {}", repeat + 1, args.repeat));
-            runs.push(measure(&session, args, (rows, repeat), traffic)?);
+            runs.push(measure(&session, args, (rows, repeat))?);
         }
         for phase in 0..2 {
             measurements.push(median(runs.iter().map(|run| run[phase].clone()).collect()));
         }
     }
-    report(args, &session, threads, traffic, &measurements)
+    // Before the buffer that the bandwidth is measured with counts as ours.
+    let peak_resident = machine::peak_resident();
+    let traffic = Traffic {
+        weight_bytes: session.weights.streamed_bytes as f64,
+        kv_bytes_per_token: session.kv_bytes_per_token as f64,
+        bandwidth: machine::read_bandwidth(threads),
+    };
+    for one in measurements
+        .iter_mut()
+        .filter(|one| one.phase == Phase::Decode)
+    {
+        one.share_of_limit = Some(traffic.share_of_limit(one));
+    }
+    let machine = Machine {
+        threads,
+        read_bytes_per_s: traffic.bandwidth,
+        peak_resident,
+    };
+    report(args, &session, &machine, &measurements)
 }
 
 fn check(args: &BenchEngineArgs) -> Result<()> {
@@ -105,7 +139,6 @@ fn measure(
     session: &Session,
     args: &BenchEngineArgs,
     (rows, repeat): (usize, usize),
-    traffic: Traffic,
 ) -> Result<[Measurement; 2]> {
     let prompts: Vec<Vec<TokenId>> = (0..rows)
         .map(|row| {
@@ -135,13 +168,12 @@ fn measure(
     let decode_seconds = after.decode_seconds - between.decode_seconds;
     let context = args.prompt_tokens + args.new_tokens / 2;
     let tok_per_s = ratio(decoded, decode_seconds);
-    let step_bytes = traffic.weight_bytes + (rows * context) as f64 * traffic.kv_bytes_per_token;
     let decode = Measurement {
         phase: Phase::Decode,
         rows,
         context,
         tok_per_s,
-        share_of_limit: Some(tok_per_s / rows as f64 * step_bytes / traffic.bandwidth),
+        share_of_limit: None,
         host_share: host_share(&between, &after),
     };
     Ok([prefill, decode])
@@ -197,17 +229,20 @@ fn median(mut runs: Vec<Measurement>) -> Measurement {
 fn report(
     args: &BenchEngineArgs,
     session: &Session,
-    threads: usize,
-    traffic: Traffic,
+    machine: &Machine,
     measurements: &[Measurement],
 ) -> Result<()> {
-    let peak = machine::peak_resident();
+    let Machine {
+        threads,
+        read_bytes_per_s,
+        peak_resident,
+    } = machine;
     let kv_bytes = session.kv_tokens * session.kv_bytes_per_token;
     if args.json {
         return output::print_json(&json!({
             "model": session.name, "threads": threads, "cpu": machine::cpu_name(),
             "weight_bytes": session.weights.total_bytes, "kv_bytes": kv_bytes,
-            "read_bytes_per_s": traffic.bandwidth, "peak_resident_bytes": peak, "measurements": measurements,
+            "read_bytes_per_s": read_bytes_per_s, "peak_resident_bytes": peak_resident, "measurements": measurements,
         }));
     }
     let titles = ["phase", "rows", "context", "tok/s", "of limit", "host"];
@@ -234,8 +269,8 @@ fn report(
         session.name,
         output::bytes(session.weights.total_bytes),
         output::bytes(kv_bytes as u64),
-        output::bytes(traffic.bandwidth as u64),
-        peak.map_or("unknown".into(), output::bytes),
+        output::bytes(*read_bytes_per_s as u64),
+        peak_resident.map_or("unknown".into(), output::bytes),
     ));
     Ok(())
 }
@@ -254,6 +289,24 @@ mod tests {
         firsts.dedup();
         assert_eq!(firsts.len(), 50);
         assert!(random_tokens(1, 1000, 7).iter().all(|token| *token < 7));
+    }
+
+    #[test]
+    fn the_share_counts_weights_and_cache() {
+        let traffic = Traffic {
+            weight_bytes: 1000.0,
+            kv_bytes_per_token: 10.0,
+            bandwidth: 14_000.0,
+        };
+        let decode = Measurement {
+            phase: Phase::Decode,
+            rows: 2,
+            context: 20,
+            tok_per_s: 10.0,
+            share_of_limit: None,
+            host_share: 0.0,
+        };
+        assert!((traffic.share_of_limit(&decode) - 5.0 * 1400.0 / 14_000.0).abs() < 1e-12);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(crate) fn run(env: &mut Env, args: &ChatArgs) -> Result<ExitCode> {
         session,
         base,
         history: Vec::new(),
+        interactive,
     };
     chat.reset(args.system.as_deref());
     let mut input = io::stdin().lock();
@@ -79,7 +80,7 @@ pub(crate) fn run(env: &mut Env, args: &ChatArgs) -> Result<ExitCode> {
                 chat.reset(system.as_deref());
             }
             Line::System(system) => chat.reset(Some(system)),
-            Line::Turn(turn) => chat.answer(env, turn, interactive)?,
+            Line::Turn(turn) => chat.answer(env, turn)?,
         }
     }
 }
@@ -89,6 +90,8 @@ struct Chat {
     /// The request of every turn but for its prompt.
     base: Generate,
     history: Vec<Message>,
+    /// Somebody is at the keyboard.
+    interactive: bool,
 }
 
 impl Chat {
@@ -103,7 +106,7 @@ impl Chat {
             .map(|first| first.content.clone())
     }
 
-    fn answer(&mut self, env: &Env, turn: &str, interactive: bool) -> Result<()> {
+    fn answer(&mut self, env: &Env, turn: &str) -> Result<()> {
         self.history.push(Message::new("user", turn));
         let request = Generate {
             prompt: Prompt::Messages(self.history.clone()),
@@ -125,7 +128,7 @@ impl Chat {
                     .first()
                     .map_or("", |one| one.text.as_str());
                 self.history.push(Message::new("assistant", text));
-                if interactive {
+                if self.interactive {
                     output::say(&closing_line(&reply));
                 }
                 Ok(())
@@ -135,7 +138,7 @@ impl Chat {
                 output::say("\nstopped; this turn is forgotten");
                 Ok(())
             }
-            Err(error) if interactive && overflowed(&error) => {
+            Err(error) if self.interactive && overflowed(&error) => {
                 self.history.pop();
                 output::say(&format!(
                     "{error}\nthe conversation is full: /reset begins a new one"

@@ -1,13 +1,14 @@
 //! `config show`: every key with its value and where that came from.
 
+use crate::args::ConfigShowArgs;
 use crate::config::Config;
 use crate::output;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 /// Prints the effective configuration below the flags of other commands.
-pub(crate) fn show(config: &Config, origin: bool, as_json: bool) -> Result<()> {
-    if as_json {
+pub(crate) fn show(config: &Config, args: &ConfigShowArgs) -> Result<()> {
+    if args.json {
         return output::print_json(&document(config));
     }
     let mut rows = Vec::new();
@@ -17,7 +18,7 @@ pub(crate) fn show(config: &Config, origin: bool, as_json: bool) -> Result<()> {
             None => ("(unset)".to_owned(), "built in".to_owned()),
         };
         let mut row = vec![key.to_owned(), value];
-        row.extend(origin.then_some(from));
+        row.extend(args.origin.then_some(from));
         rows.push(row);
     }
     for (alias, target) in config.aliases() {

@@ -1,5 +1,6 @@
 //! `doctor`: what this machine is, which models it has, and which of them fit.
 
+use crate::args::DoctorArgs;
 use crate::commands::models::shortened;
 use crate::config::Config;
 use crate::footprint;
@@ -36,7 +37,7 @@ struct Fit {
 }
 
 /// Runs the command.
-pub(crate) fn run(config: &Config, as_json: bool) -> Result<()> {
+pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
     let memory = machine::memory();
     let cache = session::hub_cache();
     let findings: Vec<Finding> = cache
@@ -56,7 +57,7 @@ pub(crate) fn run(config: &Config, as_json: bool) -> Result<()> {
             )
         })
         .collect();
-    if as_json {
+    if args.json {
         let broken: Vec<_> = aliases
             .iter()
             .filter_map(|(alias, result)| Some((alias, result.as_ref().err()?)))

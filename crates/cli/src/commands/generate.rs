@@ -48,15 +48,22 @@ pub(crate) fn run(env: &mut Env, args: &GenerateArgs) -> Result<ExitCode> {
         ..request::base_request(&args.sampling, &env.config)?
     };
     match &args.input {
-        Some(input) => run_rows(env, args, opened, base, input),
+        Some(input) => run_rows(env, args, opened, &base, input),
         None => run_prompt(env, args, opened, base),
     }
 }
+
+/// Completions of one prompt at most; more than any engine holds at once.
+const SAMPLES_MAX: usize = 65_536;
 
 /// What the flags allow one by one but not together.
 fn check(args: &GenerateArgs) -> Result<()> {
     if args.n == 0 {
         return Err(Failure::usage("-n 0: at least one completion is needed"));
+    }
+    if args.n > SAMPLES_MAX {
+        let message = format!("-n {}: at most {SAMPLES_MAX} per prompt", args.n);
+        return Err(Failure::usage(message));
     }
     let wants_logprobs = args.logprobs.is_some() || args.prompt_logprobs;
     if wants_logprobs && !args.json && args.input.is_none() {
@@ -164,9 +171,11 @@ fn run_rows(
     env: &Env,
     args: &GenerateArgs,
     opened: Opened,
-    base: Generate,
+    base: &Generate,
     input: &Path,
 ) -> Result<ExitCode> {
+    opened.check_rules(base)?;
+    opened.check_template()?;
     let mut source = read_prompts(open_input(input)?);
     let resume = if args.resume { Resume::Yes } else { Resume::No };
     let mut sink = RowSink::open(args.output.as_deref(), resume)?;

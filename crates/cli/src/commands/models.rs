@@ -1,18 +1,19 @@
 //! `models`: what is on this machine, and what one model is.
 
+use crate::args::{ModelsLsArgs, ModelsShowArgs};
 use crate::config::Config;
 use crate::output;
 use crate::session::{self, EMBEDDED};
-use crate::text_parts::TextParts;
+use crate::text_parts::{OwnFiles, TextParts};
 use anyhow::Result;
 use model::{Architecture, KvPool, KvType, ModelConfig, RopeScaling};
 use serde_json::{Value, json};
 
 /// Prints every model that `-m` would find by name.
-pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
+pub(crate) fn ls(config: &Config, args: &ModelsLsArgs) -> Result<()> {
     let cache = session::hub_cache();
     let cached = cache.list();
-    if as_json {
+    if args.json {
         let models: Vec<Value> = cached
             .iter()
             .map(|one| {
@@ -50,19 +51,19 @@ pub(crate) fn ls(config: &Config, as_json: bool) -> Result<()> {
 }
 
 /// Prints what is known about a model without its weights.
-pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Result<()> {
+pub(crate) fn show(config: &Config, args: &ModelsShowArgs) -> Result<()> {
     let located = session::locate(
-        argument.or(config.text("model")).unwrap_or(EMBEDDED),
+        args.model
+            .as_deref()
+            .or(config.text("model"))
+            .unwrap_or(EMBEDDED),
         config,
     )?;
-    let (model, parts) = (&located.model, TextParts::of(&located)?);
+    let model = &located.model;
+    // A model whose text side is missing is still a model.
+    let parts = TextParts::of(&located, OwnFiles::default());
     let kv_per_token = KvPool::bytes_per_token(model, KvType::F16);
-    let recommended: serde_json::Map<_, _> = parts
-        .recommended_settings()
-        .into_iter()
-        .map(|setting| (setting.key.to_owned(), json!(setting.value)))
-        .collect();
-    let facts = json!({
+    let mut facts = json!({
         "name": located.name, "found_as": located.found_as, "path": located.files.path(),
         "size_bytes": located.size_in_bytes()?, "architecture": architecture(model.architecture),
         "context_tokens": model.max_position_embeddings, "vocab_size": model.vocab_size,
@@ -70,10 +71,11 @@ pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Re
         "num_layers": model.num_layers, "num_heads": model.num_heads, "num_kv_heads": model.num_kv_heads,
         "head_dim": model.head_dim, "tied_embeddings": model.tie_word_embeddings,
         "rope_theta": model.rope.theta, "rope_scaling": rope_scaling(model),
-        "kv_bytes_per_token_f16": kv_per_token, "eos_token_ids": parts.eos_ids,
-        "chat_templates": parts.template_names(), "recommended_sampling": recommended,
-    });
-    if as_json {
+        "kv_bytes_per_token_f16": kv_per_token, });
+    for (key, value) in text_facts(parts.as_ref()) {
+        facts[key] = value;
+    }
+    if args.json {
         return output::print_json(&facts);
     }
     let Value::Object(facts) = facts else {
@@ -91,6 +93,22 @@ pub(crate) fn show(config: &Config, argument: Option<&str>, as_json: bool) -> Re
         })
         .collect();
     Ok(output::print_line(&output::table(&rows))?)
+}
+
+fn text_facts(parts: Result<&TextParts, &anyhow::Error>) -> Vec<(&'static str, Value)> {
+    let parts = match parts {
+        Ok(parts) => parts,
+        Err(problem) => return vec![("text_problem", json!(problem.to_string()))],
+    };
+    let recommended = parts.recommended_settings();
+    let recommended = recommended
+        .iter()
+        .map(|one| (one.key.to_owned(), json!(one.value)));
+    vec![
+        ("eos_token_ids", json!(parts.eos_ids)),
+        ("chat_templates", json!(parts.template_names())),
+        ("recommended_sampling", Value::Object(recommended.collect())),
+    ]
 }
 
 /// At most three names.

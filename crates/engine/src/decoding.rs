@@ -112,12 +112,20 @@ impl Decoding {
         let position = self.position();
         let drawn_from = |error| draw_error(&error, position);
         let (drawn, num_allowed) = match self.adjust(logits, scratch)? {
-            None => (sampling::sample(logits, &params, uniform).map_err(drawn_from)?, None),
-            Some(num_allowed) => {
-                (sampling::sample(scratch, &params, uniform).map_err(drawn_from)?, num_allowed)
-            }
+            None => (
+                sampling::sample(logits, &params, uniform).map_err(drawn_from)?,
+                None,
+            ),
+            Some(num_allowed) => (
+                sampling::sample(scratch, &params, uniform).map_err(drawn_from)?,
+                num_allowed,
+            ),
         };
-        self.authors.push(if num_allowed == Some(1) { Author::Forced } else { Author::Sampled });
+        self.authors.push(if num_allowed == Some(1) {
+            Author::Forced
+        } else {
+            Author::Sampled
+        });
         if let Some(k) = rules.logprobs {
             let logprob = logprob_of(logits, drawn.token, drawn.sampled_logprob, k);
             self.logprobs.push(logprob.map_err(drawn_from)?);
@@ -166,7 +174,10 @@ impl Decoding {
         scratch.extend_from_slice(logits);
         let position = self.position();
         let failed = |error| draw_error(&error, position);
-        let bias = sampling.logit_bias.iter().map(|(token, bias)| (*token, *bias));
+        let bias = sampling
+            .logit_bias
+            .iter()
+            .map(|(token, bias)| (*token, *bias));
         sampling::apply_bias(scratch, bias).map_err(failed)?;
         if has_penalties {
             let penalties = Penalties {
@@ -175,10 +186,19 @@ impl Decoding {
                 frequency: sampling.frequency_penalty,
             };
             let counts = &self.output_counts;
-            let in_prompt = rules.prompt_set.iter().filter(|token| !counts.contains_key(token));
+            let in_prompt = rules
+                .prompt_set
+                .iter()
+                .filter(|token| !counts.contains_key(token));
             let seen = in_prompt
-                .map(|token| Seen { token: *token, output_count: 0 })
-                .chain(counts.iter().map(|(token, n)| Seen { token: *token, output_count: *n }));
+                .map(|token| Seen {
+                    token: *token,
+                    output_count: 0,
+                })
+                .chain(counts.iter().map(|(token, n)| Seen {
+                    token: *token,
+                    output_count: *n,
+                }));
             sampling::apply_penalties(scratch, &penalties, seen).map_err(failed)?;
         }
         let Some(matcher) = &mut self.matcher else {
@@ -211,7 +231,11 @@ impl Decoding {
         }
         let chunk = self.text[self.shown..safe].to_owned();
         self.shown = safe;
-        Ok(Drawn { token, finish: None, chunk })
+        Ok(Drawn {
+            token,
+            finish: None,
+            chunk,
+        })
     }
 
     /// The completion ends here: what the detokenizer still holds becomes text.
@@ -238,7 +262,11 @@ impl Decoding {
     fn drawn(&mut self, token: TokenId, finish: Option<FinishReason>) -> Drawn {
         let chunk = self.text[self.shown..].to_owned();
         self.shown = self.text.len();
-        Drawn { token, finish, chunk }
+        Drawn {
+            token,
+            finish,
+            chunk,
+        }
     }
 }
 
@@ -250,8 +278,17 @@ pub(crate) fn logprob_of(
     k: usize,
 ) -> Result<TokenLogprob, SampleError> {
     let logprob = sampling::log_softmax_at(logits, &[token])?[0];
-    let top = if k == 0 { Vec::new() } else { sampling::top_logprobs(logits, k)? };
-    Ok(TokenLogprob { token, logprob, sampled_logprob, top })
+    let top = if k == 0 {
+        Vec::new()
+    } else {
+        sampling::top_logprobs(logits, k)?
+    };
+    Ok(TokenLogprob {
+        token,
+        logprob,
+        sampled_logprob,
+        top,
+    })
 }
 
 /// What a failed draw means for the request; `position` is that of the row's token.

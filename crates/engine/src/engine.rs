@@ -40,7 +40,15 @@ pub struct Engine {
     text: Arc<Text>,
     grammars: GrammarCompiler,
     config: EngineConfig,
+    vocab_size: usize,
     worker: Option<JoinHandle<()>>,
+}
+
+/// A request for text in tokens, its samples at their beginning.
+struct Prepared {
+    prompt: Vec<TokenId>,
+    rules: Arc<DecodingRules>,
+    samples: Vec<Sample>,
 }
 
 impl Engine {
@@ -54,7 +62,8 @@ impl Engine {
         config: EngineConfig,
     ) -> Result<Self, EngineError> {
         config.validate()?;
-        let vocabulary = GrammarVocabulary::of(&text, model.config().vocab_size);
+        let vocab_size = model.config().vocab_size;
+        let vocabulary = GrammarVocabulary::of(&text, vocab_size);
         let (commands, inbox) = std::sync::mpsc::channel();
         let text = Arc::new(text);
         let worker = Worker::new(model, &config, inbox)?;
@@ -67,12 +76,17 @@ impl Engine {
             text,
             grammars: GrammarCompiler::new(vocabulary),
             config,
+            vocab_size,
             worker: Some(worker),
         })
     }
 
     /// Like [`Generator::generate`], with the text handed out while it is being written.
-    pub fn generate_streaming(&self, request: Generate, on_text: OnText) -> Pending<Vec<Completion>> {
+    pub fn generate_streaming(
+        &self,
+        request: Generate,
+        on_text: OnText,
+    ) -> Pending<Vec<Completion>> {
         self.submit_generate(request, Some(on_text))
     }
 
@@ -98,14 +112,21 @@ impl Engine {
     /// replaced for requests that arrive later.
     pub fn load_adapter(&self, name: &str, adapter: Adapter) -> Pending<()> {
         let (reply, answer) = pending();
-        self.send(Command::LoadAdapter { name: name.to_owned(), adapter: Box::new(adapter), reply });
+        self.send(Command::LoadAdapter {
+            name: name.to_owned(),
+            adapter: Box::new(adapter),
+            reply,
+        });
         answer
     }
 
     /// Forgets an adapter; requests under way keep it to their end.
     pub fn unload_adapter(&self, name: &str) -> Pending<()> {
         let (reply, answer) = pending();
-        self.send(Command::UnloadAdapter { name: name.to_owned(), reply });
+        self.send(Command::UnloadAdapter {
+            name: name.to_owned(),
+            reply,
+        });
         answer
     }
 
@@ -123,11 +144,17 @@ impl Engine {
     ) -> Pending<Vec<Completion>> {
         let (reply, answer) = pending();
         match self.prepare_generate(&request) {
-            Ok((prompt, rules, samples)) => self.send(Command::Generate(Box::new(GenerateJob {
+            Ok(Prepared {
+                prompt,
+                rules,
+                samples,
+            }) => self.send(Command::Generate(Box::new(GenerateJob {
                 prompt,
                 rules,
                 adapter: request.adapter,
-                prompt_logprobs: request.prompt_logprobs.then(|| request.logprobs.unwrap_or(0)),
+                prompt_logprobs: request
+                    .prompt_logprobs
+                    .then(|| request.logprobs.unwrap_or(0)),
                 prompt_scores: Vec::new(),
                 samples,
                 cached_tokens: 0,
@@ -140,12 +167,11 @@ impl Engine {
     }
 
     /// Checks a request and turns it into tokens, rules and samples at their beginning.
-    fn prepare_generate(
-        &self,
-        request: &Generate,
-    ) -> Result<(Vec<TokenId>, Arc<DecodingRules>, Vec<Sample>), RequestError> {
+    fn prepare_generate(&self, request: &Generate) -> Result<Prepared, RequestError> {
         if request.n == 0 {
-            return Err(RequestError::Invalid("n = 0: at least one completion must be asked for".into()));
+            return Err(RequestError::Invalid(
+                "n = 0: at least one completion must be asked for".into(),
+            ));
         }
         let invalid = |error: data::SamplingError| RequestError::Invalid(error.to_string());
         request.sampling.validate().map_err(invalid)?;
@@ -153,6 +179,7 @@ impl Engine {
             return Err(RequestError::Invalid("a stop string is empty".into()));
         }
         let prompt = self.tokenize(&request.prompt)?;
+        self.check_tokens(prompt.iter().chain(request.sampling.logit_bias.keys()))?;
         let max_tokens = self.max_tokens(prompt.len(), request.max_tokens)?;
         let matcher = match &request.grammar {
             Some(grammar) => Some(self.grammars.compile(grammar)?),
@@ -161,7 +188,11 @@ impl Engine {
         let rules = Arc::new(DecodingRules {
             sampling: request.sampling.clone(),
             stop: request.stop.clone(),
-            eos_ids: if request.stop.ignore_eos { Vec::new() } else { self.text.eos_ids().to_vec() },
+            eos_ids: if request.stop.ignore_eos {
+                Vec::new()
+            } else {
+                self.text.eos_ids().to_vec()
+            },
             max_tokens,
             logprobs: request.logprobs,
             prompt_tokens: prompt.len(),
@@ -176,45 +207,90 @@ impl Engine {
             Sample::Writing(Some(Box::new(decoding)))
         };
         let samples = (0..request.n).map(sample).collect();
-        Ok((prompt, rules, samples))
+        Ok(Prepared {
+            prompt,
+            rules,
+            samples,
+        })
+    }
+
+    /// A token that the model does not have would fail every request of its step.
+    fn check_tokens<'a>(
+        &self,
+        tokens: impl Iterator<Item = &'a TokenId>,
+    ) -> Result<(), RequestError> {
+        let vocab_size = self.vocab_size;
+        match tokens
+            .into_iter()
+            .find(|token| **token as usize >= vocab_size)
+        {
+            None => Ok(()),
+            Some(token) => Err(RequestError::Invalid(format!(
+                "token {token} does not exist: the model's vocabulary has {vocab_size} tokens"
+            ))),
+        }
     }
 
     /// How many tokens may follow a prompt of `prompt_tokens`.
-    fn max_tokens(&self, prompt_tokens: usize, asked: Option<usize>) -> Result<usize, RequestError> {
+    fn max_tokens(
+        &self,
+        prompt_tokens: usize,
+        asked: Option<usize>,
+    ) -> Result<usize, RequestError> {
         let context_tokens = self.config.context_tokens;
         if prompt_tokens == 0 {
             return Err(RequestError::Invalid("the prompt is empty".into()));
         }
         if asked == Some(0) {
-            return Err(RequestError::Invalid("max_tokens = 0: at least one token must be asked for".into()));
+            return Err(RequestError::Invalid(
+                "max_tokens = 0: at least one token must be asked for".into(),
+            ));
         }
         let overflow = |wanted_tokens| RequestError::ContextOverflow {
             prompt_tokens,
             wanted_tokens,
             context_tokens,
         };
-        let room = context_tokens.checked_sub(prompt_tokens).filter(|room| *room > 0);
+        let room = context_tokens
+            .checked_sub(prompt_tokens)
+            .filter(|room| *room > 0);
         let room = room.ok_or_else(|| overflow(asked.unwrap_or(1)))?;
         match asked {
             Some(asked) if asked > room => Err(overflow(asked)),
             Some(asked) => Ok(asked),
-            None => Ok(room.min(self.config.kv_tokens.saturating_sub(prompt_tokens)).max(1)),
+            None => Ok(room
+                .min(self.config.kv_tokens.saturating_sub(prompt_tokens))
+                .max(1)),
         }
     }
 
     fn prepare_score(&self, request: &Score, reply: Reply<Scores>) -> Option<ScoreJob> {
         let tokens = || -> Result<_, RequestError> {
             if request.labels.is_empty() {
-                return Err(RequestError::Invalid("a score needs at least one label".into()));
+                return Err(RequestError::Invalid(
+                    "a score needs at least one label".into(),
+                ));
             }
             let prefix = self.tokenize(&request.prefix)?;
-            let ours = |text: &String| self.text.encode_ours(text);
-            let mut suffixes: Vec<_> =
-                request.suffixes.iter().map(ours).collect::<Result<_, RequestError>>()?;
+            let ours = |text: &String| self.text.encode_ours(text.as_str());
+            let mut suffixes: Vec<_> = request
+                .suffixes
+                .iter()
+                .map(ours)
+                .collect::<Result<_, RequestError>>()?;
             if suffixes.is_empty() {
                 suffixes.push(Vec::new());
             }
-            let labels = request.labels.iter().map(ours).collect::<Result<Vec<_>, RequestError>>()?;
+            let labels = request
+                .labels
+                .iter()
+                .map(ours)
+                .collect::<Result<Vec<_>, RequestError>>()?;
+            self.check_tokens(
+                prefix
+                    .iter()
+                    .chain(suffixes.iter().chain(&labels).flatten()),
+            )?;
             Ok((prefix, suffixes, labels))
         };
         let (prefix, suffixes, labels) = match tokens() {
@@ -229,7 +305,11 @@ impl Engine {
         let context_tokens = self.config.context_tokens;
         if prefix.len() + wanted_tokens > context_tokens {
             let prompt_tokens = prefix.len();
-            let error = RequestError::ContextOverflow { prompt_tokens, wanted_tokens, context_tokens };
+            let error = RequestError::ContextOverflow {
+                prompt_tokens,
+                wanted_tokens,
+                context_tokens,
+            };
             reply.send(Err(error));
             return None;
         }
@@ -265,7 +345,10 @@ impl Generator for Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.commands
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(worker) = self.worker.take() {
             // A panic of the worker was already answered by EngineStopped.
             drop(worker.join());

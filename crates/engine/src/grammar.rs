@@ -26,13 +26,18 @@ pub(crate) struct GrammarCompiler {
 
 impl GrammarCompiler {
     pub(crate) fn new(vocabulary: GrammarVocabulary) -> Self {
-        Self { vocabulary, factory: OnceLock::new() }
+        Self {
+            vocabulary,
+            factory: OnceLock::new(),
+        }
     }
 
     /// A matcher at the start of the grammar's language.
     pub(crate) fn compile(&self, grammar: &Grammar) -> Result<Matcher, RequestError> {
         let factory = self.factory.get_or_init(|| self.build_factory());
-        let factory = factory.as_ref().map_err(|error| RequestError::Grammar(error.clone()))?;
+        let factory = factory
+            .as_ref()
+            .map_err(|error| RequestError::Grammar(error.clone()))?;
         let parser = factory
             .create_parser(top_level(grammar)?)
             .map_err(|error| RequestError::Grammar(first_line(&error.to_string())))?;
@@ -68,8 +73,10 @@ fn top_level(grammar: &Grammar) -> Result<TopLevelGrammar, RequestError> {
                 ));
             }
             // Lark strings use JSON's escapes.
-            let quoted: Vec<String> =
-                choices.iter().map(|choice| serde_json::Value::from(choice.as_str()).to_string()).collect();
+            let quoted: Vec<String> = choices
+                .iter()
+                .map(|choice| serde_json::Value::from(choice.as_str()).to_string())
+                .collect();
             TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | ")))
         }
         Grammar::Regex(regex) => TopLevelGrammar::from_regex(regex),

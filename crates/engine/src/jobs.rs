@@ -63,9 +63,10 @@ impl GenerateJob {
     pub(crate) fn answer(self) {
         let prompt_logprobs = self.prompt_scores;
         let completions = self.samples.into_iter().filter_map(|sample| match sample {
-            Sample::Done(completion) => {
-                Some(Completion { prompt_logprobs: prompt_logprobs.clone(), ..completion })
-            }
+            Sample::Done(completion) => Some(Completion {
+                prompt_logprobs: prompt_logprobs.clone(),
+                ..completion
+            }),
             Sample::Writing(_) => None,
         });
         self.reply.send(Ok(completions.collect()));
@@ -119,7 +120,10 @@ impl ScoreJob {
                 let why = "the prefix and a suffix are both empty: nothing to score after";
                 return Err((RequestError::Invalid(why.into()), reply));
             };
-            let mut shared = ScorePart { tokens: base.clone(), targets: Vec::new() };
+            let mut shared = ScorePart {
+                tokens: base.clone(),
+                targets: Vec::new(),
+            };
             for (label, tokens) in labels.iter().enumerate() {
                 let target = |(offset, token): (usize, &TokenId)| ScoreTarget {
                     position: last + offset,
@@ -158,18 +162,31 @@ impl ScoreJob {
 
     /// Answers with every suffix's scores.
     pub(crate) fn answer(self) {
-        let suffixes = self.logprobs.iter().map(|logprobs| suffix_scores(logprobs)).collect();
-        self.reply.send(Ok(Scores { suffixes, usage: self.usage }));
+        let suffixes = self
+            .logprobs
+            .iter()
+            .map(|logprobs| suffix_scores(logprobs))
+            .collect();
+        self.reply.send(Ok(Scores {
+            suffixes,
+            usage: self.usage,
+        }));
     }
 }
 
 fn suffix_scores(logprobs: &[f64]) -> SuffixScores {
     let max = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = logprobs.iter().map(|logprob| (logprob - max).exp()).collect();
+    let weights: Vec<f64> = logprobs
+        .iter()
+        .map(|logprob| (logprob - max).exp())
+        .collect();
     let total: f64 = weights.iter().sum();
     SuffixScores {
         logprobs: logprobs.iter().map(|logprob| *logprob as f32).collect(),
-        probabilities: weights.iter().map(|weight| (weight / total) as f32).collect(),
+        probabilities: weights
+            .iter()
+            .map(|weight| (weight / total) as f32)
+            .collect(),
         mass: logprobs.iter().map(|logprob| logprob.exp()).sum::<f64>() as f32,
     }
 }
@@ -185,7 +202,11 @@ mod tests {
         let job = ScoreJob::new(&[1, 2], &[vec![3], vec![]], &labels, None, reply)
             .map_err(|(error, _)| error)
             .unwrap();
-        let tokens: Vec<&[TokenId]> = job.parts.iter().map(|part| part.tokens.as_slice()).collect();
+        let tokens: Vec<&[TokenId]> = job
+            .parts
+            .iter()
+            .map(|part| part.tokens.as_slice())
+            .collect();
         assert_eq!(tokens, [&[1, 2, 3, 5][..], &[1, 2, 3], &[1, 2, 5], &[1, 2]]);
         let positions: Vec<usize> = job.parts[0].targets.iter().map(|t| t.position).collect();
         assert_eq!(positions, [2, 3]);

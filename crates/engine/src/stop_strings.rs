@@ -17,14 +17,21 @@ pub(crate) fn scan(text: &str, old_len: usize, stops: &[String]) -> StopScan {
     };
     // A stop string that ends in the new part begins at most `longest - 1` bytes before it.
     let from = floor_boundary(text, old_len.saturating_sub(longest.saturating_sub(1)));
-    let found = stops.iter().filter_map(|stop| text[from..].find(stop.as_str())).min();
+    let found = stops
+        .iter()
+        .filter_map(|stop| text[from..].find(stop.as_str()))
+        .min();
     if let Some(offset) = found {
         return StopScan::Found(from + offset);
     }
     let tail_from = floor_boundary(text, text.len().saturating_sub(longest));
-    let held = (tail_from..text.len()).filter(|start| text.is_char_boundary(*start)).find(|start| {
-        stops.iter().any(|stop| stop.as_bytes().starts_with(&text.as_bytes()[*start..]))
-    });
+    let held = (tail_from..text.len())
+        .filter(|start| text.is_char_boundary(*start))
+        .find(|start| {
+            stops
+                .iter()
+                .any(|stop| stop.as_bytes().starts_with(&text.as_bytes()[*start..]))
+        });
     StopScan::Safe(held.unwrap_or(text.len()))
 }
 
@@ -55,7 +62,11 @@ mod tests {
             ("a\n\n", 2, &["\n\n"], StopScan::Found(1)),
         ];
         for (text, old, list, expected) in cases {
-            assert_eq!(scan(text, *old, &stops(list)), *expected, "{text:?} {list:?}");
+            assert_eq!(
+                scan(text, *old, &stops(list)),
+                *expected,
+                "{text:?} {list:?}"
+            );
         }
     }
 

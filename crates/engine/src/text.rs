@@ -2,7 +2,9 @@
 
 use crate::grammar::GrammarVocabulary;
 use data::{Message, Prompt, RequestError, TokenId};
-use model::{ChatTemplate, Conversation, Date, Detokenizer, Rendered, Show, Special, Start, Tokenizer};
+use model::{
+    ChatTemplate, Conversation, Date, Detokenizer, Rendered, Show, Special, Start, Tokenizer,
+};
 use std::sync::Arc;
 
 /// How an engine reads and writes text; usable without an engine.
@@ -20,7 +22,11 @@ pub type TemplateVariables = serde_json::Map<String, serde_json::Value>;
 
 impl Text {
     /// A tokenizer, the chat template if the model has one, and the tokens that end an answer.
-    pub fn new(tokenizer: Tokenizer, template: Option<ChatTemplate>, eos_ids: Vec<TokenId>) -> Self {
+    pub fn new(
+        tokenizer: Tokenizer,
+        template: Option<ChatTemplate>,
+        eos_ids: Vec<TokenId>,
+    ) -> Self {
         Self {
             tokenizer: Arc::new(tokenizer),
             template: template.map(Arc::new),
@@ -33,13 +39,19 @@ impl Text {
     /// The same with variables for the template.
     #[must_use]
     pub fn with_template_variables(self, template_variables: TemplateVariables) -> Self {
-        Self { template_variables, ..self }
+        Self {
+            template_variables,
+            ..self
+        }
     }
 
     /// The same with another date for templates that ask for today's.
     #[must_use]
     pub fn with_template_date(self, template_date: Date) -> Self {
-        Self { template_date, ..self }
+        Self {
+            template_date,
+            ..self
+        }
     }
 
     /// The tokenizer.
@@ -88,16 +100,17 @@ impl Text {
     pub fn tokenize(&self, prompt: &Prompt) -> Result<Vec<TokenId>, RequestError> {
         let invalid = |error: model::ModelError| RequestError::Invalid(error.to_string());
         match prompt {
-            Prompt::Messages(messages) => {
-                self.tokenizer.encode_rendered(&self.render(messages)?).map_err(invalid)
-            }
+            Prompt::Messages(messages) => self
+                .tokenizer
+                .encode_rendered(&self.render(messages)?)
+                .map_err(invalid),
             Prompt::Text(text) => self.tokenizer.encode_prompt_text(text).map_err(invalid),
             Prompt::Tokens(tokens) => Ok(tokens.clone()),
         }
     }
 
     /// Token ids of a text that we wrote, control tokens included.
-    pub(crate) fn encode_ours(&self, text: &String) -> Result<Vec<TokenId>, RequestError> {
+    pub(crate) fn encode_ours(&self, text: &str) -> Result<Vec<TokenId>, RequestError> {
         let invalid = |error: model::ModelError| RequestError::Invalid(error.to_string());
         self.tokenizer.encode(text, Special::Parse).map_err(invalid)
     }
@@ -126,6 +139,9 @@ impl GrammarVocabulary {
         };
         let ids = 0..TokenId::try_from(vocab_size).unwrap_or(TokenId::MAX);
         let eos_id = text.eos_ids().first().copied().unwrap_or(TokenId::MAX);
-        Self { token_bytes: ids.map(bytes_of).collect(), eos_id }
+        Self {
+            token_bytes: ids.map(bytes_of).collect(),
+            eos_id,
+        }
     }
 }

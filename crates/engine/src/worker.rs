@@ -21,8 +21,15 @@ use std::time::Instant;
 pub(crate) enum Command {
     Generate(Box<GenerateJob>),
     Score(Box<ScoreJob>),
-    LoadAdapter { name: String, adapter: Box<Adapter>, reply: Reply<()> },
-    UnloadAdapter { name: String, reply: Reply<()> },
+    LoadAdapter {
+        name: String,
+        adapter: Box<Adapter>,
+        reply: Reply<()>,
+    },
+    UnloadAdapter {
+        name: String,
+        reply: Reply<()>,
+    },
     Stats(Reply<EngineStats>),
 }
 
@@ -74,7 +81,12 @@ impl Worker {
         inbox: Receiver<Command>,
     ) -> Result<Self, EngineError> {
         let scheduler = Scheduler::new(config.scheduler())?;
-        let kv = KvPool::new(model.config(), config.num_blocks(), config.block_size, config.kv_type)?;
+        let kv = KvPool::new(
+            model.config(),
+            config.num_blocks(),
+            config.block_size,
+            config.kv_type,
+        )?;
         Ok(Self {
             model,
             kv,
@@ -125,17 +137,28 @@ impl Worker {
         match command {
             Command::Generate(job) => self.start_generate(job),
             Command::Score(job) => self.start_score(job),
-            Command::LoadAdapter { name, adapter, reply } => {
+            Command::LoadAdapter {
+                name,
+                adapter,
+                reply,
+            } => {
                 self.load_adapter(name, *adapter);
                 reply.send(Ok(()));
             }
             Command::UnloadAdapter { name, reply } => {
                 let known = self.adapters.remove(&name).is_some();
                 self.retire_adapters();
-                reply.send(if known { Ok(()) } else { Err(unknown_adapter(&name)) });
+                reply.send(if known {
+                    Ok(())
+                } else {
+                    Err(unknown_adapter(&name))
+                });
             }
             Command::Stats(reply) => {
-                reply.send(Ok(EngineStats { scheduler: self.scheduler.stats(), ..self.stats }));
+                reply.send(Ok(EngineStats {
+                    scheduler: self.scheduler.stats(),
+                    ..self.stats
+                }));
             }
         }
     }
@@ -148,7 +171,10 @@ impl Worker {
         }
         let stuck: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in stuck {
-            self.fail(id, RequestError::Forward("the scheduler lost the request".into()));
+            self.fail(
+                id,
+                RequestError::Forward("the scheduler lost the request".into()),
+            );
         }
     }
 }
@@ -162,7 +188,11 @@ impl Worker {
         };
         let added = self.scheduler.add(NewSequence {
             tokens: job.prompt.clone(),
-            logits: if job.prompt_logprobs.is_some() { Logits::From(0) } else { Logits::Last },
+            logits: if job.prompt_logprobs.is_some() {
+                Logits::From(0)
+            } else {
+                Logits::Last
+            },
             max_len: job.prompt.len() + job.rules.max_tokens,
             adapter,
             priority: Priority::default(),
@@ -238,8 +268,12 @@ impl Worker {
             Job::Generate(job) => job.reply.is_canceled(),
             Job::Score(job) => job.reply.is_canceled(),
         };
-        let canceled: Vec<JobId> =
-            self.jobs.iter().filter(|(_, entry)| is_canceled(entry)).map(|(id, _)| *id).collect();
+        let canceled: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, entry)| is_canceled(entry))
+            .map(|(id, _)| *id)
+            .collect();
         for id in canceled {
             self.leave(id);
             self.stats.num_canceled += 1;
@@ -248,7 +282,9 @@ impl Worker {
 
     fn refused(&self, error: &SchedulerError) -> RequestError {
         match *error {
-            SchedulerError::DoesNotFit { needed, available, .. } => RequestError::KvPoolTooSmall {
+            SchedulerError::DoesNotFit {
+                needed, available, ..
+            } => RequestError::KvPoolTooSmall {
                 needed_blocks: needed,
                 num_blocks: available,
                 block_size: self.kv.block_size(),
@@ -287,8 +323,12 @@ impl Worker {
             self.adapters.values().any(|named| named == key)
                 || self.jobs.values().any(|entry| entry.adapter == Some(*key))
         };
-        let unused: Vec<AdapterKey> =
-            self.loaded.keys().copied().filter(|key| !is_used(key)).collect();
+        let unused: Vec<AdapterKey> = self
+            .loaded
+            .keys()
+            .copied()
+            .filter(|key| !is_used(key))
+            .collect();
         for key in unused {
             if let Some(id) = self.loaded.remove(&key) {
                 self.model.remove_adapter(id);

@@ -196,7 +196,7 @@ impl CausalLm for Llama {
     fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
         let output = self.output.as_ref().unwrap_or(&self.embedding);
         let compute = || -> kernels::Result<Tensor> {
-            Ok(output.forward(&hidden.narrow(0, rows.start, rows.len())?)?)
+            output.forward(&hidden.narrow(0, rows.start, rows.len())?)
         };
         compute().map_err(|source| ModelError::compute("the logits", source))
     }
@@ -258,13 +258,7 @@ impl Llama {
         let (positions, slots) = (&batch.positions, &batch.slots);
         let q = rope_and_cache((&q, &k, &v), &self.rope, positions, slots, cache)?;
         let scale = 1.0 / (self.config.head_dim as f32).sqrt();
-        Ok(paged_attention(
-            &q,
-            cache,
-            &batch.spans,
-            scale,
-            layer.window,
-        )?)
+        paged_attention(&q, cache, &batch.spans, scale, layer.window)
     }
 
     /// The rest of a layer: adds attention's and the MLP's shares to `x`; returns it after the
@@ -288,7 +282,7 @@ impl Llama {
         let down = adapters.add(index, Projection::Down, &inner, layer.down.forward(&inner)?)?;
         let next = self.layers.get(index + 1);
         let next_norm = next.map_or(&self.norm, |next| &next.attention_norm);
-        Ok(add_rms_norm(&down, &x, next_norm, eps)?)
+        add_rms_norm(&down, &x, next_norm, eps)
     }
 }
 

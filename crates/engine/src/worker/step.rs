@@ -51,8 +51,11 @@ impl Worker {
             Ok(()) => self.commit(plan, outcome),
             Err(error) => {
                 let failed = self.scheduler.abort(plan);
-                let failed: BTreeSet<JobId> =
-                    failed.iter().filter_map(|seq| self.owners.get(seq)).map(|o| o.job).collect();
+                let failed: BTreeSet<JobId> = failed
+                    .iter()
+                    .filter_map(|seq| self.owners.get(seq))
+                    .map(|o| o.job)
+                    .collect();
                 for job in failed {
                     self.fail(job, RequestError::Forward(error.to_string()));
                 }
@@ -98,20 +101,20 @@ impl Worker {
                 blocks: span.block_table.clone(),
             });
             let adapter = span.adapter.and_then(|key| self.loaded.get(&key).copied());
-            batch.adapters.extend(std::iter::repeat_n(adapter, span.tokens.len()));
-            let rows = span.logits.iter().map(|position| first + position - span.query.start);
+            batch
+                .adapters
+                .extend(std::iter::repeat_n(adapter, span.tokens.len()));
+            let rows = span
+                .logits
+                .iter()
+                .map(|position| first + position - span.query.start);
             batch.logit_rows.extend(rows.map(small));
         }
         batch
     }
 
     /// Hands each row of `logits` (rows of `chunk`, V) to the request it belongs to.
-    fn read_logits(
-        &mut self,
-        chunk: &[LogitRow],
-        logits: Rows<'_>,
-        outcome: &mut Outcome,
-    ) {
+    fn read_logits(&mut self, chunk: &[LogitRow], logits: Rows<'_>, outcome: &mut Outcome) {
         let first = chunk[0].row;
         let num_drawn = outcome.draws.len();
         for row in chunk {
@@ -130,17 +133,28 @@ impl Worker {
             }
         }
         let begin = Instant::now();
-        kernels::for_each_mut(&mut outcome.draws[num_drawn..], |draw, scratch: &mut Vec<f32>| {
-            draw.outcome = Some(draw.decoding.draw(logits.row(draw.row - first), scratch));
-        });
+        kernels::for_each_mut(
+            &mut outcome.draws[num_drawn..],
+            |draw, scratch: &mut Vec<f32>| {
+                draw.outcome = Some(draw.decoding.draw(logits.row(draw.row - first), scratch));
+            },
+        );
         self.stats.sampling_seconds += begin.elapsed().as_secs_f64();
     }
 
     fn logit_rows(&self, plan: &StepPlan) -> Vec<LogitRow> {
-        let wanted = plan.spans.iter().flat_map(|span| span.logits.iter().map(|p| (span.seq, *p)));
+        let wanted = plan
+            .spans
+            .iter()
+            .flat_map(|span| span.logits.iter().map(|p| (span.seq, *p)));
         let known = wanted.enumerate().filter_map(|(row, (seq, position))| {
             let owner = *self.owners.get(&seq)?;
-            Some(LogitRow { seq, owner, position, row })
+            Some(LogitRow {
+                seq,
+                owner,
+                position,
+                row,
+            })
         });
         known.collect()
     }
@@ -160,21 +174,35 @@ impl Worker {
             && let Some(next) = job.prompt.get(row.position + 1)
         {
             let scored = decoding::logprob_of(logits, *next, 0.0, k);
-            job.prompt_scores.push(scored.map_err(|error| draw_error(&error, row.position))?);
+            job.prompt_scores
+                .push(scored.map_err(|error| draw_error(&error, row.position))?);
         }
         if row.position + 1 < job.prompt.len() {
             return Ok(());
         }
         let is_first = row.position + 1 == job.prompt.len();
-        let samples = if is_first { 0..job.samples.len() } else { row.owner.part..row.owner.part + 1 };
+        let samples = if is_first {
+            0..job.samples.len()
+        } else {
+            row.owner.part..row.owner.part + 1
+        };
         if is_first {
-            let hit = self.scheduler.sequence(row.seq).map_or(0, |sequence| sequence.num_cached());
+            let hit = self
+                .scheduler
+                .sequence(row.seq)
+                .map_or(0, |sequence| sequence.num_cached());
             job.cached_tokens = hit;
         }
         for index in samples {
             if let Some(decoding) = job.take_decoding(index) {
                 let (job, seq, row) = (row.owner.job, row.seq, row.row);
-                draws.push(Draw { job, seq, row, decoding, outcome: None });
+                draws.push(Draw {
+                    job,
+                    seq,
+                    row,
+                    decoding,
+                    outcome: None,
+                });
             }
         }
         Ok(())
@@ -186,16 +214,25 @@ impl Worker {
             return Ok(true);
         };
         let part = &job.parts[row.owner.part];
-        let here = part.targets.iter().filter(|target| target.position == row.position);
+        let here = part
+            .targets
+            .iter()
+            .filter(|target| target.position == row.position);
         let tokens: Vec<TokenId> = here.clone().map(|target| target.token).collect();
         let logprobs = sampling::log_softmax_at(logits, &tokens)
             .map_err(|error| draw_error(&error, row.position))?;
         for (target, logprob) in here.zip(logprobs) {
             job.logprobs[target.suffix][target.label] += f64::from(logprob);
         }
-        let is_last = part.targets.iter().all(|target| target.position <= row.position);
+        let is_last = part
+            .targets
+            .iter()
+            .all(|target| target.position <= row.position);
         if is_last {
-            job.usage.cached_tokens += self.scheduler.sequence(row.seq).map_or(0, |s| s.num_cached());
+            job.usage.cached_tokens += self
+                .scheduler
+                .sequence(row.seq)
+                .map_or(0, |s| s.num_cached());
             job.parts_left -= 1;
         }
         Ok(is_last)
@@ -203,12 +240,19 @@ impl Worker {
 
     /// Applies the draws to their requests and the step to the scheduler.
     fn commit(&mut self, plan: StepPlan, outcome: Outcome) {
-        let Outcome { draws, mut results, mut failures } = outcome;
+        let Outcome {
+            draws,
+            mut results,
+            mut failures,
+        } = outcome;
         // Samples that go on, by the sequence whose logits they drew from.
         let mut going_on: BTreeMap<SeqId, Vec<(JobId, usize, TokenId)>> = BTreeMap::new();
         for draw in draws {
             let index = draw.decoding.index();
-            let drawn = match draw.outcome.expect("read_logits draws every sample it collects") {
+            let drawn = match draw
+                .outcome
+                .expect("read_logits draws every sample it collects")
+            {
                 Ok(drawn) => drawn,
                 Err(error) => {
                     failures.push((draw.job, error));
@@ -260,13 +304,16 @@ impl Worker {
         parts: &[(JobId, usize, TokenId)],
         failures: &mut Vec<(JobId, RequestError)>,
     ) {
-        let forked = self.scheduler.fork(seq, parts.len() - 1).and_then(|children| {
-            let seqs: Vec<SeqId> = std::iter::once(seq).chain(children).collect();
-            for (seq, (_, _, token)) in seqs.iter().zip(parts) {
-                self.scheduler.extend(*seq, &[*token], Logits::Last)?;
-            }
-            Ok(seqs)
-        });
+        let forked = self
+            .scheduler
+            .fork(seq, parts.len() - 1)
+            .and_then(|children| {
+                let seqs: Vec<SeqId> = std::iter::once(seq).chain(children).collect();
+                for (seq, (_, _, token)) in seqs.iter().zip(parts) {
+                    self.scheduler.extend(*seq, &[*token], Logits::Last)?;
+                }
+                Ok(seqs)
+            });
         match forked {
             Ok(seqs) => {
                 for (seq, (job, index, _)) in seqs.into_iter().zip(parts) {
@@ -290,8 +337,12 @@ impl Worker {
             Job::Generate(job) => job.samples.iter().all(|s| matches!(s, Sample::Done(_))),
             Job::Score(job) => job.parts_left == 0,
         };
-        let done: Vec<JobId> =
-            self.jobs.iter().filter(|(_, entry)| is_done(&entry.job)).map(|(id, _)| *id).collect();
+        let done: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, entry)| is_done(&entry.job))
+            .map(|(id, _)| *id)
+            .collect();
         for id in done {
             match self.leave(id) {
                 Some(Job::Generate(job)) => job.answer(),

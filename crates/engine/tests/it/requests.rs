@@ -1,9 +1,7 @@
 //! What requests mean: scores, log-probabilities, stops, streaming, sharing, failures.
 
-mod common;
-
+use crate::common::{Choices, Sizes, load, requests, start, trace};
 use candle_core::quantized::GgmlDType;
-use common::{Choices, Sizes, load, requests, start, trace};
 use data::{
     FinishReason, Generate, Generator, Prompt, RequestError, Sampling, Score, Stop, TokenId,
 };
@@ -13,22 +11,41 @@ fn greedy(tokens: Vec<TokenId>, max_tokens: usize) -> Generate {
     Generate {
         sampling: Sampling::greedy(),
         max_tokens: Some(max_tokens),
-        stop: Stop { ignore_eos: true, ..Stop::default() },
+        stop: Stop {
+            ignore_eos: true,
+            ..Stop::default()
+        },
         ..Generate::new(Prompt::Tokens(tokens))
     }
 }
 
 #[test]
 fn prompt_logprobs_equal_the_logprobs_of_the_same_tokens_when_generated() {
-    let engine = start(load(GgmlDType::Q8_0), &Sizes { max_tokens_per_step: 9, ..Sizes::default() });
+    let engine = start(
+        load(GgmlDType::Q8_0),
+        &Sizes {
+            max_tokens_per_step: 9,
+            ..Sizes::default()
+        },
+    );
     let prompt = Choices(1).tokens(21);
-    let first = Generate { logprobs: Some(1), ..greedy(prompt.clone(), 12) };
+    let first = Generate {
+        logprobs: Some(1),
+        ..greedy(prompt.clone(), 12)
+    };
     let written = engine.generate(first).wait().unwrap().remove(0);
     let whole = [prompt.clone(), written.tokens.clone()].concat();
-    let again = Generate { prompt_logprobs: true, ..greedy(whole, 1) };
+    let again = Generate {
+        prompt_logprobs: true,
+        ..greedy(whole, 1)
+    };
     let read = engine.generate(again).wait().unwrap().remove(0);
     assert_eq!(read.prompt_logprobs.len(), prompt.len() + 11);
-    for (generated, read) in written.logprobs.iter().zip(&read.prompt_logprobs[prompt.len() - 1..]) {
+    for (generated, read) in written
+        .logprobs
+        .iter()
+        .zip(&read.prompt_logprobs[prompt.len() - 1..])
+    {
         assert_eq!(generated.token, read.token);
         assert_eq!(generated.logprob.to_bits(), read.logprob.to_bits());
     }
@@ -36,7 +53,13 @@ fn prompt_logprobs_equal_the_logprobs_of_the_same_tokens_when_generated() {
 
 #[test]
 fn scores_equal_the_logprobs_of_generation_and_share_the_prefix() {
-    let engine = start(load(GgmlDType::Q8_0), &Sizes { max_tokens_per_step: 64, ..Sizes::default() });
+    let engine = start(
+        load(GgmlDType::Q8_0),
+        &Sizes {
+            max_tokens_per_step: 64,
+            ..Sizes::default()
+        },
+    );
     let prefix = Choices(2).tokens(203);
     let texts: Vec<String> = (0..8).map(|i| format!("Question {i}? ")).collect();
     let labels = vec!["Y".to_owned(), "N".to_owned(), "maybe so".to_owned()];
@@ -48,10 +71,23 @@ fn scores_equal_the_logprobs_of_generation_and_share_the_prefix() {
     };
     let scores = engine.score(score).wait().unwrap();
     let stats = engine.stats().wait().unwrap();
-    let encode = |text: &str| engine.text().tokenizer().encode(text, model::Special::Parse).unwrap();
-    let own: usize = texts.iter().map(|text| 2 * encode(text).len() + 8 + 8 + 12).sum();
+    let encode = |text: &str| {
+        engine
+            .text()
+            .tokenizer()
+            .encode(text, model::Special::Parse)
+            .unwrap()
+    };
+    let own: usize = texts
+        .iter()
+        .map(|text| 2 * encode(text).len() + 8 + 8 + 12)
+        .sum();
     let computed = (stats.num_tokens_prefilled + stats.num_tokens_decoded) as usize;
-    assert!(computed <= prefix.len() + own, "{computed} tokens computed for {}", prefix.len());
+    assert!(
+        computed <= prefix.len() + own,
+        "{computed} tokens computed for {}",
+        prefix.len()
+    );
 
     for (text, suffix) in texts.iter().zip(&scores.suffixes) {
         for (label, logprob) in labels.iter().zip(&suffix.logprobs) {
@@ -61,9 +97,16 @@ fn scores_equal_the_logprobs_of_generation_and_share_the_prefix() {
                 prompt_logprobs: true,
                 ..greedy([base.clone(), label.clone()].concat(), 1)
             };
-            let read = engine.generate(whole).wait().unwrap().remove(0).prompt_logprobs;
-            let expected: f64 =
-                read[base.len() - 1..].iter().map(|token| f64::from(token.logprob)).sum();
+            let read = engine
+                .generate(whole)
+                .wait()
+                .unwrap()
+                .remove(0)
+                .prompt_logprobs;
+            let expected: f64 = read[base.len() - 1..]
+                .iter()
+                .map(|token| f64::from(token.logprob))
+                .sum();
             assert_eq!(logprob.to_bits(), (expected as f32).to_bits(), "{text:?}");
         }
         let total: f32 = suffix.probabilities.iter().sum();
@@ -74,7 +117,10 @@ fn scores_equal_the_logprobs_of_generation_and_share_the_prefix() {
 #[test]
 fn samples_of_one_prompt_cost_one_prefill() {
     let engine = start(load(GgmlDType::Q8_0), &Sizes::default());
-    let request = Generate { n: 16, ..greedy(Choices(3).tokens(300), 4) };
+    let request = Generate {
+        n: 16,
+        ..greedy(Choices(3).tokens(300), 4)
+    };
     engine.generate(request.clone()).wait().unwrap();
     let stats = engine.stats().wait().unwrap();
     assert_eq!(stats.num_tokens_prefilled, 300);
@@ -97,22 +143,45 @@ fn samples_of_one_prompt_cost_one_prefill() {
 fn stops_end_text_and_completion() {
     let engine = start(load(GgmlDType::Q8_0), &Sizes::default());
     let prompt = Choices(4).tokens(10);
-    let free = engine.generate(greedy(prompt.clone(), 24)).wait().unwrap().remove(0);
+    let free = engine
+        .generate(greedy(prompt.clone(), 24))
+        .wait()
+        .unwrap()
+        .remove(0);
     assert_eq!(free.finish_reason, FinishReason::Length);
     assert_eq!(free.usage.completion_tokens, 24);
 
     let cut: String = free.text.chars().skip(4).take(2).collect();
     let at = free.text.find(&cut).unwrap();
-    let by_string = Stop { strings: vec!["never\u{1}".into(), cut], ..Stop::default() };
-    let stopped = Generate { stop: by_string, ..greedy(prompt.clone(), 24) };
+    let by_string = Stop {
+        strings: vec!["never\u{1}".into(), cut],
+        ..Stop::default()
+    };
+    let stopped = Generate {
+        stop: by_string,
+        ..greedy(prompt.clone(), 24)
+    };
     let stopped = engine.generate(stopped).wait().unwrap().remove(0);
     assert_eq!(stopped.text, free.text[..at]);
     assert_eq!(stopped.finish_reason, FinishReason::Stop);
     assert_eq!(stopped.tokens, free.tokens[..stopped.tokens.len()]);
 
-    let by_token = Stop { token_ids: vec![free.tokens[3]], ..Stop::default() };
-    let ended = engine.generate(Generate { stop: by_token, ..greedy(prompt, 24) }).wait().unwrap();
-    let first = free.tokens.iter().position(|token| *token == free.tokens[3]).unwrap();
+    let by_token = Stop {
+        token_ids: vec![free.tokens[3]],
+        ..Stop::default()
+    };
+    let ended = engine
+        .generate(Generate {
+            stop: by_token,
+            ..greedy(prompt, 24)
+        })
+        .wait()
+        .unwrap();
+    let first = free
+        .tokens
+        .iter()
+        .position(|token| *token == free.tokens[3])
+        .unwrap();
     assert_eq!(ended[0].tokens, free.tokens[..=first]);
     assert_eq!(ended[0].finish_reason, FinishReason::Stop);
 }
@@ -123,7 +192,10 @@ fn streamed_chunks_make_up_the_text() {
     for request in requests(6, 9) {
         let request = Generate {
             n: 3,
-            stop: Stop { strings: vec!["e".into(), "zz".into()], ..Stop::default() },
+            stop: Stop {
+                strings: vec!["e".into(), "zz".into()],
+                ..Stop::default()
+            },
             ..request
         };
         let chunks = Arc::new(Mutex::new(vec![String::new(); 3]));
@@ -137,33 +209,74 @@ fn streamed_chunks_make_up_the_text() {
     }
 }
 
+/// Requests that must fail, and what their errors must say.
+fn bad_requests() -> Vec<(Generate, &'static str)> {
+    let tokens = |len| Prompt::Tokens(Choices(5).tokens(len));
+    let base = Generate {
+        max_tokens: Some(4),
+        ..Generate::new(tokens(5))
+    };
+    let with_prompt = |prompt| Generate {
+        prompt,
+        ..base.clone()
+    };
+    let with_sampling = |sampling| Generate {
+        sampling,
+        ..base.clone()
+    };
+    let usual = Sampling::default;
+    let nan = Sampling {
+        temperature: f32::NAN,
+        ..usual()
+    };
+    let biased = Sampling {
+        logit_bias: [(9999, 1.0)].into(),
+        ..usual()
+    };
+    let mut bad = vec![
+        (with_prompt(Prompt::Tokens(vec![])), "prompt is empty"),
+        (with_prompt(tokens(400)), "context holds 400"),
+        (with_prompt(tokens(200)), "pool holds 20"),
+        (with_prompt(Prompt::Messages(vec![])), "no chat template"),
+        (with_prompt(Prompt::Tokens(vec![9999])), "9999"),
+        (with_sampling(nan), "temperature = NaN"),
+        (with_sampling(biased), "9999"),
+    ];
+    let mut changed = |change: fn(&mut Generate), expected| {
+        let mut request = base.clone();
+        change(&mut request);
+        bad.push((request, expected));
+    };
+    changed(|request| request.n = 0, "n = 0");
+    changed(|request| request.max_tokens = Some(0), "max_tokens = 0");
+    changed(|request| request.sampling.top_p = 0.0, "top_p = 0");
+    changed(
+        |request| request.adapter = Some("x".into()),
+        "no adapter named `x`",
+    );
+    changed(
+        |request| request.stop.strings.push(String::new()),
+        "stop string is empty",
+    );
+    bad
+}
+
 #[test]
 fn a_bad_request_fails_alone() {
-    let engine = start(load(GgmlDType::Q8_0), &Sizes { kv_tokens: 160, ..Sizes::default() });
+    let sizes = Sizes {
+        kv_tokens: 160,
+        ..Sizes::default()
+    };
+    let engine = start(load(GgmlDType::Q8_0), &sizes);
     let good = requests(6, 21);
-    let fine: Vec<_> = good.iter().map(|request| engine.generate(request.clone())).collect();
-    let tokens = |len| Prompt::Tokens(Choices(5).tokens(len));
-    let bad = |request: Generate, expected: &str| {
+    let fine: Vec<_> = good
+        .iter()
+        .map(|request| engine.generate(request.clone()))
+        .collect();
+    for (request, expected) in bad_requests() {
         let error = engine.generate(request).wait().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
-    };
-    let base = Generate { max_tokens: Some(4), ..Generate::new(tokens(5)) };
-    bad(Generate { n: 0, ..base.clone() }, "n = 0");
-    bad(Generate { max_tokens: Some(0), ..base.clone() }, "max_tokens = 0");
-    bad(Generate { prompt: Prompt::Tokens(vec![]), ..base.clone() }, "prompt is empty");
-    bad(Generate { prompt: tokens(400), ..base.clone() }, "context holds 400");
-    bad(Generate { prompt: tokens(200), ..base.clone() }, "pool holds 20");
-    bad(Generate { adapter: Some("x".into()), ..base.clone() }, "no adapter named `x`");
-    bad(Generate { prompt: Prompt::Messages(vec![]), ..base.clone() }, "no chat template");
-    bad(Generate { prompt: Prompt::Tokens(vec![9999]), ..base.clone() }, "9999");
-    let sampling = Sampling { temperature: f32::NAN, ..Sampling::default() };
-    bad(Generate { sampling, ..base.clone() }, "temperature = NaN");
-    let sampling = Sampling { top_p: 0.0, ..Sampling::default() };
-    bad(Generate { sampling, ..base.clone() }, "top_p = 0");
-    let biased = Sampling { logit_bias: [(9999, 1.0)].into(), ..Sampling::default() };
-    bad(Generate { sampling: biased, ..base.clone() }, "9999");
-    let stop = Stop { strings: vec![String::new()], ..Stop::default() };
-    bad(Generate { stop, ..base }, "stop string is empty");
+    }
     for answer in fine {
         assert!(answer.wait().is_ok());
     }
@@ -179,7 +292,10 @@ fn a_dropped_request_is_cancelled_and_its_blocks_come_back() {
     kept.wait().unwrap();
     let stats = engine.stats().wait().unwrap();
     assert_eq!(stats.num_canceled, 4, "{stats:?}");
-    assert_eq!(stats.scheduler.num_blocks_free, stats.scheduler.num_blocks, "{stats:?}");
+    assert_eq!(
+        stats.scheduler.num_blocks_free, stats.scheduler.num_blocks,
+        "{stats:?}"
+    );
     assert!(stats.num_tokens_drawn < 4 * 300, "{stats:?}");
 }
 
@@ -211,7 +327,9 @@ fn adapters_in_one_batch_equal_adapters_alone() {
         .into_iter()
         .enumerate()
         .map(|(index, request)| {
-            let Prompt::Tokens(tokens) = &request.prompt else { unreachable!() };
+            let Prompt::Tokens(tokens) = &request.prompt else {
+                unreachable!()
+            };
             let tokens = tokens.iter().map(|token| token % 61 + 3).collect();
             let adapter = [None, Some(adapters[0]), Some(adapters[1])][index % 3];
             Generate {
@@ -221,17 +339,33 @@ fn adapters_in_one_batch_equal_adapters_alone() {
             }
         })
         .collect();
-    let off = Sizes { prefix_cache: engine::scheduler::PrefixCache::Off, ..Sizes::default() };
-    let alone = common::one_by_one(&with_adapters(&off), &requests);
-    let engine = with_adapters(&Sizes { kv_tokens: 240, ..Sizes::default() });
-    assert_eq!(common::together(&engine, &requests), alone);
-    assert_eq!(common::together(&engine, &requests), alone, "prompts cached");
+    let off = Sizes {
+        prefix_cache: engine::scheduler::PrefixCache::Off,
+        ..Sizes::default()
+    };
+    let alone = crate::common::one_by_one(&with_adapters(&off), &requests);
+    let engine = with_adapters(&Sizes {
+        kv_tokens: 240,
+        ..Sizes::default()
+    });
+    assert_eq!(crate::common::together(&engine, &requests), alone);
+    assert_eq!(
+        crate::common::together(&engine, &requests),
+        alone,
+        "prompts cached"
+    );
 
     // Swapping what a name means changes later requests, not the cache's answers.
     let swapped = load().load_adapter(&folder.join(adapters[1])).unwrap();
     engine.load_adapter(adapters[0], swapped).wait().unwrap();
-    let second = Generate { adapter: Some(adapters[1].into()), ..requests[1].clone() };
+    let second = Generate {
+        adapter: Some(adapters[1].into()),
+        ..requests[1].clone()
+    };
     let renamed = engine.generate(requests[1].clone()).wait().unwrap();
-    assert_eq!(trace(&renamed), trace(&engine.generate(second).wait().unwrap()));
+    assert_eq!(
+        trace(&renamed),
+        trace(&engine.generate(second).wait().unwrap())
+    );
     assert_ne!(trace(&renamed), alone[1]);
 }

@@ -1,26 +1,37 @@
 //! Completions of a random model at temperature 1.5 belong to the language asked for.
 
-mod common;
-
+use crate::common::{Choices, Sizes, load, start};
 use candle_core::quantized::GgmlDType;
-use common::{Choices, Sizes, load, start};
 use data::{Author, FinishReason, Generate, Generator, Grammar, Prompt, RequestError, Sampling};
 use serde_json::{Value, json};
 
 /// Asks for `count` completions under `grammar` and returns those that ended by themselves.
 fn complete(grammar: &Grammar, count: usize, max_tokens: usize) -> Vec<String> {
-    let engine = start(load(GgmlDType::Q8_0), &Sizes { kv_tokens: 8192, ..Sizes::default() });
+    let engine = start(
+        load(GgmlDType::Q8_0),
+        &Sizes {
+            kv_tokens: 8192,
+            ..Sizes::default()
+        },
+    );
     let request = |index: u64| Generate {
-        sampling: Sampling { temperature: 1.5, ..Sampling::default() },
+        sampling: Sampling {
+            temperature: 1.5,
+            ..Sampling::default()
+        },
         grammar: Some(grammar.clone()),
         max_tokens: Some(max_tokens),
         seed: index,
         n: 10,
         ..Generate::new(Prompt::Tokens(Choices(index).tokens(6)))
     };
-    let pending: Vec<_> = (0..count as u64 / 10).map(|i| engine.generate(request(i))).collect();
-    let completions: Vec<_> =
-        pending.into_iter().flat_map(|answer| answer.wait().unwrap()).collect();
+    let pending: Vec<_> = (0..count as u64 / 10)
+        .map(|i| engine.generate(request(i)))
+        .collect();
+    let completions: Vec<_> = pending
+        .into_iter()
+        .flat_map(|answer| answer.wait().unwrap())
+        .collect();
     assert_eq!(completions.len(), count);
     completions
         .into_iter()
@@ -44,15 +55,25 @@ fn a_thousand_choices_conform() {
 
 #[test]
 fn a_thousand_matches_of_a_regex_conform() {
-    let texts = complete(&Grammar::Regex("[A-C]{2,5}-[0-9]{1,3}(x|yz)".into()), 1000, 40);
+    let texts = complete(
+        &Grammar::Regex("[A-C]{2,5}-[0-9]{1,3}(x|yz)".into()),
+        1000,
+        40,
+    );
     assert_eq!(texts.len(), 1000);
     for text in &texts {
         let (letters, rest) = text.split_once('-').unwrap();
         assert!((2..=5).contains(&letters.len()), "{text:?}");
-        assert!(letters.chars().all(|letter| ('A'..='C').contains(&letter)), "{text:?}");
+        assert!(
+            letters.chars().all(|letter| ('A'..='C').contains(&letter)),
+            "{text:?}"
+        );
         let digits = rest.strip_suffix("yz").or(rest.strip_suffix('x')).unwrap();
         assert!((1..=3).contains(&digits.len()), "{text:?}");
-        assert!(digits.chars().all(|digit| digit.is_ascii_digit()), "{text:?}");
+        assert!(
+            digits.chars().all(|digit| digit.is_ascii_digit()),
+            "{text:?}"
+        );
     }
 }
 
@@ -70,16 +91,33 @@ fn a_thousand_documents_of_a_schema_conform() {
         "additionalProperties": false,
     });
     let texts = complete(&Grammar::JsonSchema(schema), 1000, 300);
-    assert!(texts.len() >= 990, "{} of 1000 ended within 300 tokens", texts.len());
+    assert!(
+        texts.len() >= 990,
+        "{} of 1000 ended within 300 tokens",
+        texts.len()
+    );
     for text in &texts {
-        let document: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text:?}"));
+        let document: Value =
+            serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text:?}"));
         let fields = document.as_object().unwrap();
         assert_eq!(fields.len(), 4, "{text}");
-        assert!(fields["name"].as_str().unwrap().chars().count() <= 12, "{text}");
-        assert!((0..=99).contains(&fields["score"].as_i64().unwrap()), "{text}");
-        assert!([json!("a"), json!("bb"), Value::Null].contains(&fields["kind"]), "{text}");
+        assert!(
+            fields["name"].as_str().unwrap().chars().count() <= 12,
+            "{text}"
+        );
+        assert!(
+            (0..=99).contains(&fields["score"].as_i64().unwrap()),
+            "{text}"
+        );
+        assert!(
+            [json!("a"), json!("bb"), Value::Null].contains(&fields["kind"]),
+            "{text}"
+        );
         let tags = fields["tags"].as_array().unwrap();
-        assert!((1..=3).contains(&tags.len()) && tags.iter().all(Value::is_boolean), "{text}");
+        assert!(
+            (1..=3).contains(&tags.len()) && tags.iter().all(Value::is_boolean),
+            "{text}"
+        );
     }
 }
 
@@ -103,7 +141,13 @@ fn forced_tokens_are_marked_and_bad_grammars_refused() {
         Grammar::Lark("start: nowhere".into()),
         Grammar::JsonSchema(json!({ "type": "no such type" })),
     ] {
-        let error = engine.generate(request(grammar.clone())).wait().unwrap_err();
-        assert!(matches!(error, RequestError::Grammar(_)), "{grammar:?}: {error}");
+        let error = engine
+            .generate(request(grammar.clone()))
+            .wait()
+            .unwrap_err();
+        assert!(
+            matches!(error, RequestError::Grammar(_)),
+            "{grammar:?}: {error}"
+        );
     }
 }

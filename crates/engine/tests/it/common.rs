@@ -1,5 +1,4 @@
 //! Engines on tiny random models.
-#![expect(dead_code, reason = "each test file uses its own part")]
 
 use candle_core::quantized::GgmlDType;
 use data::{Completion, Generate, Generator, Prompt, Sampling, TokenId};
@@ -10,12 +9,12 @@ use testkit::random_model::random_weights;
 
 /// Sizes of the engines under test.
 #[derive(Debug, Clone)]
-pub struct Sizes {
-    pub kv_tokens: usize,
-    pub block_size: usize,
-    pub max_tokens_per_step: usize,
-    pub max_sequences: usize,
-    pub prefix_cache: engine::scheduler::PrefixCache,
+pub(crate) struct Sizes {
+    pub(crate) kv_tokens: usize,
+    pub(crate) block_size: usize,
+    pub(crate) max_tokens_per_step: usize,
+    pub(crate) max_sequences: usize,
+    pub(crate) prefix_cache: engine::scheduler::PrefixCache,
 }
 
 impl Default for Sizes {
@@ -30,21 +29,23 @@ impl Default for Sizes {
     }
 }
 
-pub const CONTEXT_TOKENS: usize = 400;
+pub(crate) const CONTEXT_TOKENS: usize = 400;
 
 /// A small random Llama (hidden 256, so that k-quants fit) with its matrices in `format`.
-pub fn load(format: GgmlDType) -> model::Llama {
+pub(crate) fn load(format: GgmlDType) -> model::Llama {
     let config = config();
     let twin = gguf_twin(&config, &random_weights(&config, 3), format);
     let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
-    ModelFiles::from_gguf(file).load(&LoadOptions::default()).unwrap()
+    ModelFiles::from_gguf(file)
+        .load(&LoadOptions::default())
+        .unwrap()
 }
 
 fn config() -> ModelConfig {
     let json = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
         "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": text().tokenizer().vocab_size(),
         "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
         "tie_word_embeddings": false, "bos_token_id": 1, "eos_token_id": 2,
     });
@@ -52,13 +53,13 @@ fn config() -> ModelConfig {
 }
 
 /// A tokenizer whose vocabulary covers the fixture's.
-pub fn text() -> Text {
+pub(crate) fn text() -> Text {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tiny.gguf");
     let file = GgufFile::open(&root).unwrap();
     Text::new(Tokenizer::from_gguf(&file).unwrap(), None, vec![2])
 }
 
-pub fn start(model: model::Llama, sizes: &Sizes) -> Engine {
+pub(crate) fn start(model: model::Llama, sizes: &Sizes) -> Engine {
     let config = EngineConfig {
         block_size: sizes.block_size,
         max_tokens_per_step: sizes.max_tokens_per_step,
@@ -70,10 +71,10 @@ pub fn start(model: model::Llama, sizes: &Sizes) -> Engine {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): reproducible choices for tests.
-pub struct Choices(pub u64);
+pub(crate) struct Choices(pub u64);
 
 impl Choices {
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -81,13 +82,13 @@ impl Choices {
         (z ^ (z >> 31)) % end
     }
 
-    pub fn tokens(&mut self, len: usize) -> Vec<TokenId> {
+    pub(crate) fn tokens(&mut self, len: usize) -> Vec<TokenId> {
         (0..len).map(|_| 3 + self.below(250) as TokenId).collect()
     }
 }
 
 /// Requests with shared beginnings and every kind of sampling.
-pub fn requests(count: usize, seed: u64) -> Vec<Generate> {
+pub(crate) fn requests(count: usize, seed: u64) -> Vec<Generate> {
     let mut choices = Choices(seed);
     let stems: Vec<Vec<TokenId>> = [5, 17, 24, 40].map(|len| choices.tokens(len)).into();
     (0..count)
@@ -97,8 +98,15 @@ pub fn requests(count: usize, seed: u64) -> Vec<Generate> {
             tokens.extend(choices.tokens(own));
             let sampling = match index % 4 {
                 0 => Sampling::greedy(),
-                1 => Sampling { top_p: 0.95, ..Sampling::default() },
-                2 => Sampling { temperature: 0.7, top_k: 20, ..Sampling::default() },
+                1 => Sampling {
+                    top_p: 0.95,
+                    ..Sampling::default()
+                },
+                2 => Sampling {
+                    temperature: 0.7,
+                    top_k: 20,
+                    ..Sampling::default()
+                },
                 _ => Sampling {
                     repetition_penalty: 1.2,
                     presence_penalty: 0.3,
@@ -119,9 +127,9 @@ pub fn requests(count: usize, seed: u64) -> Vec<Generate> {
 }
 
 /// What must not depend on the batch: tokens, text and every bit of the log-probabilities.
-pub type Trace = Vec<(Vec<TokenId>, String, Vec<[u32; 2]>)>;
+pub(crate) type Trace = Vec<(Vec<TokenId>, String, Vec<[u32; 2]>)>;
 
-pub fn trace(completions: &[Completion]) -> Trace {
+pub(crate) fn trace(completions: &[Completion]) -> Trace {
     let bits = |completion: &Completion| {
         completion
             .logprobs
@@ -129,16 +137,28 @@ pub fn trace(completions: &[Completion]) -> Trace {
             .map(|token| [token.logprob.to_bits(), token.sampled_logprob.to_bits()])
             .collect()
     };
-    completions.iter().map(|c| (c.tokens.clone(), c.text.clone(), bits(c))).collect()
+    completions
+        .iter()
+        .map(|c| (c.tokens.clone(), c.text.clone(), bits(c)))
+        .collect()
 }
 
 /// Every request by itself, one after the other.
-pub fn one_by_one(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
-    requests.iter().map(|r| trace(&engine.generate(r.clone()).wait().unwrap())).collect()
+pub(crate) fn one_by_one(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
+    requests
+        .iter()
+        .map(|r| trace(&engine.generate(r.clone()).wait().unwrap()))
+        .collect()
 }
 
 /// All requests at once.
-pub fn together(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
-    let pending: Vec<_> = requests.iter().map(|r| engine.generate(r.clone())).collect();
-    pending.into_iter().map(|answer| trace(&answer.wait().unwrap())).collect()
+pub(crate) fn together(engine: &Engine, requests: &[Generate]) -> Vec<Trace> {
+    let pending: Vec<_> = requests
+        .iter()
+        .map(|r| engine.generate(r.clone()))
+        .collect();
+    pending
+        .into_iter()
+        .map(|answer| trace(&answer.wait().unwrap()))
+        .collect()
 }

@@ -1,0 +1,10 @@
+//! The engine on small random models.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, outside of any #[test]"
+)]
+
+mod batching;
+mod common;
+mod grammars;
+mod requests;

@@ -13,8 +13,8 @@ use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 pub(crate) struct GrammarVocabulary {
     /// Bytes of each token; control tokens and unused ids are empty and never allowed.
     pub(crate) token_bytes: Vec<Vec<u8>>,
-    /// The token that ends a completion, allowed wherever the grammar may end.
-    pub(crate) eos_id: TokenId,
+    /// The tokens that end a completion, allowed wherever the grammar may end.
+    pub(crate) eos_ids: Vec<TokenId>,
 }
 
 /// Compiles grammars for one vocabulary. The vocabulary's trie is built at the first use:
@@ -51,11 +51,12 @@ impl GrammarCompiler {
     fn build_factory(&self) -> Result<ParserFactory, String> {
         let size = u32::try_from(self.vocabulary.token_bytes.len())
             .map_err(|_| "the vocabulary is larger than 2^32".to_owned())?;
-        if self.vocabulary.eos_id >= size {
+        let eos_ids = &self.vocabulary.eos_ids;
+        let Some(first) = eos_ids.first().copied() else {
             return Err("the model has no end-of-sequence token, which a grammar needs".into());
-        }
-        let info = TokRxInfo::new(size, self.vocabulary.eos_id);
-        let trie = TokTrie::from(&info, &self.vocabulary.token_bytes);
+        };
+        let info = TokRxInfo::new(size, first);
+        let trie = TokTrie::from(&info, &self.vocabulary.token_bytes).with_eos_tokens(eos_ids);
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory =
             ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;

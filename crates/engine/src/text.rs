@@ -138,10 +138,10 @@ impl GrammarVocabulary {
             _ => Vec::new(),
         };
         let ids = 0..TokenId::try_from(vocab_size).unwrap_or(TokenId::MAX);
-        let eos_id = text.eos_ids().first().copied().unwrap_or(TokenId::MAX);
+        let exists = |id: &TokenId| (*id as usize) < vocab_size;
         Self {
             token_bytes: ids.map(bytes_of).collect(),
-            eos_id,
+            eos_ids: text.eos_ids().iter().copied().filter(exists).collect(),
         }
     }
 }

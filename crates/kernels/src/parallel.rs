@@ -19,6 +19,12 @@ pub(crate) fn ranges(items: usize, elements: usize, work: impl Fn(Range<usize>) 
     }
 }
 
+/// Like [`ranges`], the whole being so many multiply-adds of a product: an instruction does
+/// about 32 of them.
+pub(crate) fn product_ranges(items: usize, macs: usize, work: impl Fn(Range<usize>) + Sync) {
+    ranges(items, macs / 32, work);
+}
+
 /// Runs `work(i, chunk)` for every chunk of `len` elements of `out` (the last may be shorter).
 pub(crate) fn chunks<T: Send>(out: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
     let total = out.len();

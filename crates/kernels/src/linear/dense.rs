@@ -10,6 +10,8 @@ use std::ops::Range;
 use candle_core::utils::barrier_pool;
 use half::{bf16, f16};
 
+use crate::parallel;
+
 use super::WeightFormat;
 use super::memory::{Shared, huge_vec};
 
@@ -71,7 +73,8 @@ impl Dense {
         let chunk_rows = ((1 << 18) / self.k / MAX_ROWS).clamp(1, 32) * MAX_ROWS;
         let tiles = self.rows.div_ceil(TILE);
         let out = Shared::new(out);
-        barrier_pool().execute_chunked(tiles * rows.div_ceil(chunk_rows), |range| {
+        let macs = self.rows * x.len();
+        parallel::product_ranges(tiles * rows.div_ceil(chunk_rows), macs, |range| {
             let mut acc = Vec::new();
             for item in range {
                 let (chunk, tile) = (item / tiles, item % tiles);
@@ -114,7 +117,7 @@ impl Dense {
 fn interleave(x: &[f32], k: usize) -> Vec<f32> {
     let mut out = huge_vec(x.len(), 0f32);
     let shared = Shared::new(&mut out);
-    barrier_pool().execute_chunked(x.len().div_ceil(k * MAX_ROWS), |range| {
+    parallel::ranges(x.len().div_ceil(k * MAX_ROWS), x.len(), |range| {
         for block in range {
             let first = block * MAX_ROWS * k;
             let x = &x[first..x.len().min(first + MAX_ROWS * k)];

@@ -7,7 +7,7 @@
 use core::arch::x86_64::__m512;
 use std::ops::Range;
 
-use candle_core::utils::barrier_pool;
+use crate::parallel;
 
 use super::activations::{Activations, ROW_BLOCK, RowBlock};
 use super::amx::{Scratch, multiply_pair};
@@ -65,6 +65,11 @@ impl Product<'_> {
         (BYTES / self.weights.k / ROW_BLOCK).clamp(1, 32) * ROW_BLOCK
     }
 
+    /// Multiply-adds.
+    fn macs(&self) -> usize {
+        self.x.rows * self.weights.rows * self.weights.k
+    }
+
     fn items(&self) -> usize {
         self.pairs() * self.x.rows.div_ceil(self.chunk_rows())
     }
@@ -73,7 +78,8 @@ impl Product<'_> {
 /// Computes all products in one parallel region.
 pub(super) fn multiply(products: &[Product<'_>]) {
     let total = products.iter().map(Product::items).sum();
-    barrier_pool().execute_chunked(total, |range| {
+    let macs = products.iter().map(Product::macs).sum();
+    parallel::product_ranges(total, macs, |range| {
         let mut scratch = Scratch::new();
         let mut first = 0;
         for product in products {

@@ -8,3 +8,4 @@ mod batching;
 mod common;
 mod grammars;
 mod requests;
+mod sharing;

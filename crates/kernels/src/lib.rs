@@ -20,8 +20,8 @@ pub use error::{KernelError, Result};
 pub use linear::{Linear, WeightFormat};
 pub use lora::{LoraWeights, lora_add};
 pub use norm::{add_rms_norm, rms_norm};
-pub use rows::{Rows, for_each_mut, read_rows};
 pub use rope::{Rope, RopeLayout, rope, rope_and_cache};
+pub use rows::{Rows, for_each_mut, read_rows};
 pub use swiglu::swiglu;
 
 mod attention;

@@ -35,7 +35,10 @@ pub fn read_rows<R>(matrix: &Tensor, read: impl FnOnce(Rows<'_>) -> R) -> Result
             _ => bail!("rows of a matrix that is not on the host"),
         }
     };
-    Ok(read(Rows { values: open()?, columns }))
+    Ok(read(Rows {
+        values: open()?,
+        columns,
+    }))
 }
 
 thread_local! {

@@ -13,6 +13,7 @@ pub use random::uniform;
 
 use row::Row;
 
+mod dense;
 mod edit;
 mod random;
 mod row;
@@ -98,9 +99,18 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
     let min_p = (params.min_p > 0.0).then_some(params.min_p);
     let (token, probability) = if top_k.is_none() && top_p.is_none() && min_p.is_none() {
         row.draw(uniform)
-    } else {
-        let kept = row.keep(top_k, top_p, min_p);
+    } else if let Some(k) = top_k.filter(|&k| row.is_sparse(k)) {
+        let mut kept = row.likeliest(k);
+        if let Some(p) = top_p {
+            let total: f64 = kept.iter().map(|kept| f64::from(kept.weight)).sum();
+            select::top_p(&mut kept, p * total);
+        }
+        if let Some(p) = min_p {
+            kept.retain(|kept| kept.weight >= p);
+        }
         select::draw(&kept, uniform)
+    } else {
+        dense::draw(&row, (top_k, top_p, min_p), uniform)
     };
     Ok(Drawn {
         token,
@@ -137,7 +147,7 @@ pub fn top_logprobs(logits: &[f32], k: usize) -> Result<Vec<(u32, f32)>, SampleE
     if k == 0 {
         return Ok(Vec::new());
     }
-    let mut kept = row.at_temperature(1.0).keep(Some(k), None, None);
+    let mut kept = row.at_temperature(1.0).likeliest(k);
     kept.sort_by(|a, b| {
         (b.logit + 0.0)
             .total_cmp(&(a.logit + 0.0))

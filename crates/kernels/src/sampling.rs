@@ -11,7 +11,8 @@
 pub use edit::{Penalties, Seen, apply_bias, apply_mask, apply_penalties};
 pub use random::uniform;
 
-use row::Row;
+use row::{Row, TemperedRow};
+use select::Kept;
 
 mod dense;
 mod edit;
@@ -99,15 +100,7 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
     let min_p = (params.min_p > 0.0).then_some(params.min_p);
     let (token, probability) = if top_k.is_none() && top_p.is_none() && min_p.is_none() {
         row.draw(uniform)
-    } else if let Some(k) = top_k.filter(|&k| row.is_sparse(k)) {
-        let mut kept = row.likeliest(k);
-        if let Some(p) = top_p {
-            let total: f64 = kept.iter().map(|kept| f64::from(kept.weight)).sum();
-            select::top_p(&mut kept, p * total);
-        }
-        if let Some(p) = min_p {
-            kept.retain(|kept| kept.weight >= p);
-        }
+    } else if let Some(kept) = keep_few(&row, top_k, top_p, min_p) {
         select::draw(&kept, uniform)
     } else {
         dense::draw(&row, (top_k, top_p, min_p), uniform)
@@ -116,6 +109,31 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
         token,
         sampled_logprob: probability.ln() as f32,
     })
+}
+
+/// The tokens that all filters leave, in the order of their ids, where the first filter leaves
+/// so few that most of the row can be skipped.
+fn keep_few(
+    row: &TemperedRow<'_>,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
+    min_p: Option<f32>,
+) -> Option<Vec<Kept>> {
+    let Some(k) = top_k else {
+        return min_p.filter(|_| top_p.is_none()).and_then(|p| row.heavy(p));
+    };
+    if !row.is_sparse(k) {
+        return None;
+    }
+    let mut kept = row.likeliest(k);
+    if let Some(p) = top_p {
+        let total: f64 = kept.iter().map(|kept| f64::from(kept.weight)).sum();
+        select::top_p(&mut kept, p * total);
+    }
+    if let Some(p) = min_p {
+        kept.retain(|kept| kept.weight >= p);
+    }
+    Some(kept)
 }
 
 /// Natural log of the probabilities of `tokens` under softmax(logits), in their order.

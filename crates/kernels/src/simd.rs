@@ -116,6 +116,9 @@ pub(crate) trait Simd: Copy {
     /// `then` where the pair's first is below its second, else `otherwise` (also for NaN).
     fn select_lt(self, pair: (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F;
 
+    /// One bit for each lane, the lowest for the first: whether `a` is below `b`.
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16;
+
     /// The same four floats in every quarter.
     #[inline(always)]
     fn splat_quarter(self, quarter: &[f32; 4]) -> Self::F {
@@ -302,6 +305,10 @@ impl Simd for Portable {
     fn select_lt(self, (a, b): (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F {
         std::array::from_fn(|i| if a[i] < b[i] { then[i] } else { otherwise[i] })
     }
+    #[inline(always)]
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16 {
+        (0..LANES).fold(0, |mask, i| mask | u16::from(a[i] < b[i]) << i)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -344,6 +351,8 @@ mod tests {
                 simd.splat(simd.max_lane(y)),
                 simd.mul_add(simd.round(x), simd.round(y), y),
             ];
+            results
+                .extend([simd.mask_lt(x, y), simd.mask_lt(n, y)].map(|m| simd.splat(f32::from(m))));
             results.push(simd.splat_quarter(&[0.5, 1.5, -2.5, 4.0]));
             let four = [x, y, simd.mul(x, y), simd.add(x, y)];
             results.extend(simd.transpose_quarters(four));

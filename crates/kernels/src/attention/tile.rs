@@ -56,13 +56,21 @@ struct Row {
 }
 
 impl<T: Stored> Tile<'_, T> {
-    /// Computes the tile and writes its rows to `out` (T, Hq*D).
-    pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>) {
+    /// Computes the tile and writes its rows to `out` (T, Hq*D). `next` comes afterwards.
+    pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>, next: Option<&Self>) {
         dispatch(Walk {
             tile: self,
+            next,
             scratch,
             out,
         });
+    }
+
+    /// The positions of the first step.
+    fn first_step(&self) -> Range<usize> {
+        let end = self.position(self.tokens.start) + 1;
+        let start = end.saturating_sub(self.window.unwrap_or(end));
+        start..end.min(start / STEP * STEP + STEP)
     }
 
     fn position(&self, token: usize) -> usize {
@@ -142,6 +150,7 @@ impl<T: Stored> Tile<'_, T> {
 
 struct Walk<'a, T> {
     tile: &'a Tile<'a, T>,
+    next: Option<&'a Tile<'a, T>>,
     scratch: &'a mut Scratch,
     out: &'a Shared<'a, f32>,
 }
@@ -151,7 +160,12 @@ impl<T: Stored> Kernel for Walk<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { tile, scratch, out } = self;
+        let Self {
+            tile,
+            next,
+            scratch,
+            out,
+        } = self;
         tile.prepare(simd, scratch);
         let (Some(first), Some(last)) = (scratch.rows.first(), scratch.rows.last()) else {
             return;
@@ -159,7 +173,11 @@ impl<T: Stored> Kernel for Walk<'_, T> {
         let seen = first.visible.start..last.visible.end;
         for step in (seen.start / STEP * STEP..seen.end).step_by(STEP) {
             let keys = seen.start.max(step) - step..seen.end.min(step + STEP) - step;
-            tile.prefetch(simd, step + STEP..seen.end.min(step + 2 * STEP));
+            if step + STEP < seen.end {
+                tile.prefetch(simd, step + STEP..seen.end.min(step + 2 * STEP));
+            } else if let Some(next) = next {
+                next.prefetch(simd, next.first_step());
+            }
             let (mut k_rows, mut v_rows): (Cached<'_, T>, Cached<'_, T>) =
                 ([&[]; STEP], [&[]; STEP]);
             for key in keys.clone() {
@@ -280,10 +298,14 @@ impl Values for Copied<'_> {
 #[inline(always)]
 fn load_vector<T: Stored, S: Simd>(simd: S, row: &[T], vector: usize) -> S::F {
     let rest = row.get(vector * LANES..).unwrap_or_default();
-    if let Some(full) = rest.first_chunk() {
-        return T::load(simd, full);
-    }
-    T::load(simd, &padded(rest))
+    let copy;
+    let full = if let Some(full) = rest.first_chunk() {
+        full
+    } else {
+        copy = padded(rest);
+        &copy
+    };
+    T::load(simd, full)
 }
 
 /// Out of line, so that the common case stays small.

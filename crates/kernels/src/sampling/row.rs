@@ -138,6 +138,22 @@ impl TemperedRow<'_> {
         kept
     }
 
+    /// The tokens with at least the fraction `min_p` of the largest weight, in the order of
+    /// their ids, if most runs of the row have none.
+    pub(super) fn heavy(&self, min_p: f32) -> Option<Vec<Kept>> {
+        // A little lower, for rounding.
+        let depth = (f64::from(min_p) * 0.99).ln() / f64::from(self.inverse);
+        let bound = (f64::from(self.row.max) + depth) as f32;
+        let bound = bound - bound.abs() * f32::EPSILON;
+        let runs = &self.row.run_max;
+        if runs.iter().filter(|&&max| max >= bound).count() > runs.len() / 8 {
+            return None;
+        }
+        let mut kept = self.at_least(bound);
+        kept.retain(|kept| kept.weight >= min_p);
+        Some(kept)
+    }
+
     /// A logit below which none of the first `k` lies.
     fn bound_by_k(&self, k: usize) -> f32 {
         let runs = &self.row.run_max;

@@ -141,6 +141,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_max_ps(x) }
     }
     #[inline(always)]
+    fn mask_lt(self, a: __m512, b: __m512) -> u16 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+    #[inline(always)]
     fn splat_quarter(self, quarter: &[f32; 4]) -> __m512 {
         // SAFETY: `self` proves AVX-512; four floats are readable; no alignment is asked.
         unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(quarter.as_ptr())) }
@@ -288,6 +293,12 @@ impl Simd for Avx2 {
     fn select_lt(self, (a, b): (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F {
         let mask = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
         halves!(_mm256_blendv_ps, otherwise, then, mask)
+    }
+    #[inline(always)]
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16 {
+        let [low, high] = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
+        // SAFETY: `self` proves AVX2.
+        unsafe { (_mm256_movemask_ps(low) | _mm256_movemask_ps(high) << 8) as u16 }
     }
     #[inline(always)]
     fn splat_quarter(self, quarter: &[f32; 4]) -> Self::F {

@@ -3,7 +3,7 @@
 use super::{STEP, SequenceSpan};
 use crate::blocks::KvDims;
 use crate::parallel::Shared;
-use crate::simd::{Kernel, LANES, Lanes, Simd, Stored, dispatch};
+use crate::simd::{Kernel, LANES, Lanes, Portable, Simd, Stored, dispatch};
 use std::ops::Range;
 
 /// Rows that the inner loops compute at once, and vectors of the head dimension.
@@ -86,26 +86,31 @@ impl<T: Stored> Tile<'_, T> {
         index * self.dims.head_dim
     }
 
-    /// Keys and values of this tile's head at a position.
+    /// The stretches of the cache, of one block each, that hold `positions`: elements of k or
+    /// of v.
     #[inline(always)]
-    fn cached(&self, position: usize) -> (&[T], &[T]) {
-        let KvDims {
-            block_len,
-            head_dim,
-            ..
-        } = self.dims;
-        let block = self.span.blocks[position / block_len] as usize;
-        let start = self.dims.offset(block, self.kv_head, position % block_len);
-        (&self.k[start..][..head_dim], &self.v[start..][..head_dim])
+    fn stretches(&self, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let block_len = self.dims.block_len;
+        let (mut index, mut offset) = (positions.start / block_len, positions.start % block_len);
+        let mut left = positions.len();
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let len = left.min(block_len - offset);
+            let block = self.span.blocks[index] as usize;
+            let start = self.dims.offset(block, self.kv_head, offset);
+            (index, offset, left) = (index + 1, 0, left - len);
+            Some(start..start + len * self.dims.head_dim)
+        })
     }
 
     /// Blocks lie anywhere, so that the machine cannot guess what comes next.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, simd: S, positions: Range<usize>) {
-        for position in positions {
-            let (k, v) = self.cached(position);
-            simd.prefetch(k);
-            simd.prefetch(v);
+        for stretch in self.stretches(positions) {
+            simd.prefetch(&self.k[stretch.clone()]);
+            simd.prefetch(&self.v[stretch]);
         }
     }
 
@@ -170,6 +175,7 @@ impl<T: Stored> Kernel for Walk<'_, T> {
         let (Some(first), Some(last)) = (scratch.rows.first(), scratch.rows.last()) else {
             return;
         };
+        let dim = tile.dims.head_dim;
         let seen = first.visible.start..last.visible.end;
         for step in (seen.start / STEP * STEP..seen.end).step_by(STEP) {
             let keys = seen.start.max(step) - step..seen.end.min(step + STEP) - step;
@@ -180,8 +186,13 @@ impl<T: Stored> Kernel for Walk<'_, T> {
             }
             let (mut k_rows, mut v_rows): (Cached<'_, T>, Cached<'_, T>) =
                 ([&[]; STEP], [&[]; STEP]);
-            for key in keys.clone() {
-                (k_rows[key], v_rows[key]) = tile.cached(step + key);
+            let mut key = keys.start;
+            for stretch in tile.stretches(step + keys.start..step + keys.end) {
+                let k = tile.k[stretch.clone()].chunks_exact(dim);
+                for (k, v) in k.zip(tile.v[stretch].chunks_exact(dim)) {
+                    (k_rows[key], v_rows[key]) = (k, v);
+                    key += 1;
+                }
             }
             load_keys(simd, &k_rows, &mut scratch.keys);
             for row in &mut scratch.rows {
@@ -298,23 +309,22 @@ impl Values for Copied<'_> {
 #[inline(always)]
 fn load_vector<T: Stored, S: Simd>(simd: S, row: &[T], vector: usize) -> S::F {
     let rest = row.get(vector * LANES..).unwrap_or_default();
-    let copy;
-    let full = if let Some(full) = rest.first_chunk() {
-        full
-    } else {
-        copy = padded(rest);
-        &copy
-    };
-    T::load(simd, full)
+    match rest.first_chunk() {
+        Some(full) => T::load(simd, full),
+        None if rest.is_empty() => simd.splat(0.0),
+        None => simd.load(&padded(rest)),
+    }
 }
 
 /// Out of line, so that the common case stays small.
 #[cold]
 #[inline(never)]
-fn padded<T: Stored>(rest: &[T]) -> [T; LANES] {
+fn padded<T: Stored>(rest: &[T]) -> [f32; LANES] {
     let mut padded = [T::ZERO; LANES];
     padded[..rest.len()].copy_from_slice(rest);
-    padded
+    let mut out = [0.0; LANES];
+    Portable.store(T::load(Portable, &padded), &mut out);
+    out
 }
 
 /// Scores of every row against every key of the step: four partial sums each, of every

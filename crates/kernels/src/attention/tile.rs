@@ -280,14 +280,25 @@ fn load_values<T: Stored, S: Simd>(simd: S, rows: &Cached<'_, T>, out: &mut [Lan
 
 /// Where the values of a step are read from.
 trait Values: Copy {
-    /// Sixteen elements of the value of a key.
-    fn load<S: Simd>(self, simd: S, key: usize, vector: usize) -> S::F;
+    /// V vectors of the value of a key, from `vector` on.
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V];
 }
 
 impl<T: Stored> Values for &Cached<'_, T> {
     #[inline(always)]
-    fn load<S: Simd>(self, simd: S, key: usize, vector: usize) -> S::F {
-        load_vector(simd, self[key], vector)
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V] {
+        let mut out = [simd.splat(0.0); V];
+        let full = self[key].get(vector * LANES..(vector + V) * LANES);
+        if let Some(full) = full {
+            for (out, full) in out.iter_mut().zip(full.as_chunks().0) {
+                *out = T::load(simd, full);
+            }
+        } else {
+            for (v, out) in out.iter_mut().enumerate() {
+                *out = load_vector(simd, self[key], vector + v);
+            }
+        }
+        out
     }
 }
 
@@ -300,8 +311,13 @@ struct Copied<'a> {
 
 impl Values for Copied<'_> {
     #[inline(always)]
-    fn load<S: Simd>(self, simd: S, key: usize, vector: usize) -> S::F {
-        simd.load(&self.values[key * self.vectors + vector].0)
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V] {
+        let mut out = [simd.splat(0.0); V];
+        let lanes = &self.values[key * self.vectors + vector..][..V];
+        for (out, lanes) in out.iter_mut().zip(lanes) {
+            *out = simd.load(&lanes.0);
+        }
+        out
     }
 }
 
@@ -476,6 +492,10 @@ fn weigh_group<const R: usize, S: Simd>(
 }
 
 /// R rows that see the same keys, V vectors of the head dimension.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the key counts through the values and the weights of every row"
+)]
 #[inline(always)]
 fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
     simd: S,
@@ -499,10 +519,7 @@ fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
     let keys = rows[0].keys.clone();
     let (start, end) = (keys.start.min(STEP), keys.end.min(STEP));
     for key in start..end {
-        let mut value = [simd.splat(0.0); V];
-        for v in 0..V {
-            value[v] = values.load(simd, key, chunk + v);
-        }
+        let value: [S::F; V] = values.load(simd, key, chunk);
         for r in 0..R {
             let weight = simd.splat(weights_of[r][key]);
             for v in 0..V {

@@ -225,8 +225,8 @@ impl<const N: usize> Kernel for Reach<'_, N> {
                     long[i] = simd.add(long[i], short[i]);
                 }
             }
-            for i in 0..N {
-                sums[i] += f64::from(simd.sum(long[i]));
+            for (sum, long) in sums.iter_mut().zip(long) {
+                *sum += f64::from(simd.sum(long));
             }
         }
         sums
@@ -253,9 +253,9 @@ impl<const N: usize> Reach<'_, N> {
             } else {
                 weight
             };
-            for i in 0..N {
-                let reached = simd.select_lt((x, simd.splat(self.pivots[i])), zero, measure);
-                sums[i] = simd.add(sums[i], reached);
+            for (sum, pivot) in sums.iter_mut().zip(self.pivots) {
+                let reached = simd.select_lt((x, simd.splat(pivot)), zero, measure);
+                *sum = simd.add(*sum, reached);
             }
         }
         sums

@@ -2,7 +2,7 @@
 //!
 //! A row (one query head of one token) walks its context in steps of [`STEP`] positions,
 //! aligned to multiples of [`STEP`], with an online softmax (Milakov & Gimelshein 2018):
-//! scores with one lane per key, summed over the head dimension in order; the largest
+//! scores, each the sum of four sums over every fourth element of the head; the largest
 //! score; weights; then the weighted values, added key by key. Rows of one tile share what
 //! is loaded, but no operation mixes rows or depends on how many there are, and keys that a
 //! row may not see are never added to it: its result is the same bits in any tile.
@@ -176,23 +176,26 @@ impl Attention<'_> {
         let mut out = vec![0.0; q.len()];
         let shared = Shared::new(&mut out);
         let units = tiles.len() * self.dims.kv_heads;
+        let tile = |unit: usize| {
+            let (span, tokens) = &tiles[unit / self.dims.kv_heads];
+            Tile {
+                q,
+                k,
+                v,
+                dims: self.dims,
+                span,
+                tokens: tokens.clone(),
+                kv_head: unit % self.dims.kv_heads,
+                group,
+                scale: self.scale,
+                window: self.window,
+            }
+        };
         parallel::ranges(units, context * width, |range| {
             SCRATCH.with_borrow_mut(|scratch| {
-                for unit in range {
-                    let (span, rows) = &tiles[unit / self.dims.kv_heads];
-                    let tile = Tile {
-                        q,
-                        k,
-                        v,
-                        dims: self.dims,
-                        span,
-                        tokens: rows.clone(),
-                        kv_head: unit % self.dims.kv_heads,
-                        group,
-                        scale: self.scale,
-                        window: self.window,
-                    };
-                    tile.run(scratch, &shared);
+                for unit in range.clone() {
+                    let next = range.contains(&(unit + 1)).then(|| tile(unit + 1));
+                    tile(unit).run(scratch, &shared, next.as_ref());
                 }
             });
         });

@@ -11,8 +11,10 @@
 pub use edit::{Penalties, Seen, apply_bias, apply_mask, apply_penalties};
 pub use random::uniform;
 
-use row::Row;
+use row::{Row, TemperedRow};
+use select::Kept;
 
+mod dense;
 mod edit;
 mod random;
 mod row;
@@ -98,14 +100,40 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Result<D
     let min_p = (params.min_p > 0.0).then_some(params.min_p);
     let (token, probability) = if top_k.is_none() && top_p.is_none() && min_p.is_none() {
         row.draw(uniform)
-    } else {
-        let kept = row.keep(top_k, top_p, min_p);
+    } else if let Some(kept) = keep_few(&row, top_k, top_p, min_p) {
         select::draw(&kept, uniform)
+    } else {
+        dense::draw(&row, (top_k, top_p, min_p), uniform)
     };
     Ok(Drawn {
         token,
         sampled_logprob: probability.ln() as f32,
     })
+}
+
+/// The tokens that all filters leave, in the order of their ids, where the first filter leaves
+/// so few that most of the row can be skipped.
+fn keep_few(
+    row: &TemperedRow<'_>,
+    top_k: Option<usize>,
+    top_p: Option<f64>,
+    min_p: Option<f32>,
+) -> Option<Vec<Kept>> {
+    let Some(k) = top_k else {
+        return min_p.filter(|_| top_p.is_none()).and_then(|p| row.heavy(p));
+    };
+    if !row.is_sparse(k) {
+        return None;
+    }
+    let mut kept = row.likeliest(k);
+    if let Some(p) = top_p {
+        let total: f64 = kept.iter().map(|kept| f64::from(kept.weight)).sum();
+        select::top_p(&mut kept, p * total);
+    }
+    if let Some(p) = min_p {
+        kept.retain(|kept| kept.weight >= p);
+    }
+    Some(kept)
 }
 
 /// Natural log of the probabilities of `tokens` under softmax(logits), in their order.
@@ -137,7 +165,7 @@ pub fn top_logprobs(logits: &[f32], k: usize) -> Result<Vec<(u32, f32)>, SampleE
     if k == 0 {
         return Ok(Vec::new());
     }
-    let mut kept = row.at_temperature(1.0).keep(Some(k), None, None);
+    let mut kept = row.at_temperature(1.0).likeliest(k);
     kept.sort_by(|a, b| {
         (b.logit + 0.0)
             .total_cmp(&(a.logit + 0.0))

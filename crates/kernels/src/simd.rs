@@ -116,21 +116,48 @@ pub(crate) trait Simd: Copy {
     /// `then` where the pair's first is below its second, else `otherwise` (also for NaN).
     fn select_lt(self, pair: (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F;
 
-    /// Rows become columns.
+    /// One bit for each lane, the lowest for the first: whether `a` is below `b`.
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16;
+
+    /// The same four floats in every quarter.
     #[inline(always)]
-    fn transpose(self, m: &mut [Self::F; LANES]) {
-        let mut rows = [[0.0; LANES]; LANES];
-        for (row, x) in rows.iter_mut().zip(m.iter()) {
-            self.store(*x, row);
-        }
-        for (i, x) in m.iter_mut().enumerate() {
-            let mut column = [0.0; LANES];
-            for (out, row) in column.iter_mut().zip(&rows) {
-                *out = row[i];
-            }
-            *x = self.load(&column);
-        }
+    fn splat_quarter(self, quarter: &[f32; 4]) -> Self::F {
+        let full: [f32; LANES] = std::array::from_fn(|i| quarter[i % 4]);
+        self.load(&full)
     }
+
+    /// A 4 x 4 transpose of quarters: quarter `i` of result `j` is quarter `j` of `m[i]`.
+    #[inline(always)]
+    fn transpose_quarters(self, m: [Self::F; 4]) -> [Self::F; 4] {
+        let mut rows = [[0.0; LANES]; 4];
+        for (row, x) in rows.iter_mut().zip(m) {
+            self.store(x, row);
+        }
+        let mut out = m;
+        for (j, out) in out.iter_mut().enumerate() {
+            let column: [f32; LANES] = std::array::from_fn(|i| rows[i / 4][4 * j + i % 4]);
+            *out = self.load(&column);
+        }
+        out
+    }
+
+    /// Lane `4 * i + j` is the sum of quarter `i` of `m[j]`, as (0 + 2) + (1 + 3).
+    #[inline(always)]
+    fn sum_quarters(self, m: [Self::F; 4]) -> Self::F {
+        let mut rows = [[0.0; LANES]; 4];
+        for (row, x) in rows.iter_mut().zip(m) {
+            self.store(x, row);
+        }
+        let sums: [f32; LANES] = std::array::from_fn(|lane| {
+            let (row, at) = (&rows[lane % 4], lane / 4 * 4);
+            (row[at] + row[at + 2]) + (row[at + 1] + row[at + 3])
+        });
+        self.load(&sums)
+    }
+
+    /// Asks for what lies there to be brought to the cache; changes nothing.
+    #[inline(always)]
+    fn prefetch<T>(self, _: &[T]) {}
 
     /// Fewer than sixteen floats; the other lanes are zero.
     #[inline(always)]
@@ -278,6 +305,10 @@ impl Simd for Portable {
     fn select_lt(self, (a, b): (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F {
         std::array::from_fn(|i| if a[i] < b[i] { then[i] } else { otherwise[i] })
     }
+    #[inline(always)]
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16 {
+        (0..LANES).fold(0, |mask, i| mask | u16::from(a[i] < b[i]) << i)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -320,12 +351,12 @@ mod tests {
                 simd.splat(simd.max_lane(y)),
                 simd.mul_add(simd.round(x), simd.round(y), y),
             ];
-            let mut square = [x; LANES];
-            for (i, row) in square.iter_mut().enumerate() {
-                *row = simd.add(simd.mul(x, simd.splat(100.0)), simd.splat(i as f32));
-            }
-            simd.transpose(&mut square);
-            results.extend(square);
+            results
+                .extend([simd.mask_lt(x, y), simd.mask_lt(n, y)].map(|m| simd.splat(f32::from(m))));
+            results.push(simd.splat_quarter(&[0.5, 1.5, -2.5, 4.0]));
+            let four = [x, y, simd.mul(x, y), simd.add(x, y)];
+            results.extend(simd.transpose_quarters(four));
+            results.push(simd.sum_quarters(four));
             let mut back = [f16::ZERO; LANES];
             simd.store_f16(simd.mul(x, simd.splat(0.1)), &mut back);
             results.push(simd.load_f16(&back));

@@ -3,7 +3,7 @@
 use super::{STEP, SequenceSpan};
 use crate::blocks::KvDims;
 use crate::parallel::Shared;
-use crate::simd::{Kernel, LANES, Lanes, Simd, Stored, dispatch};
+use crate::simd::{Kernel, LANES, Lanes, Portable, Simd, Stored, dispatch};
 use std::ops::Range;
 
 /// Rows that the inner loops compute at once, and vectors of the head dimension.
@@ -26,11 +26,12 @@ pub(super) struct Tile<'a, T> {
 /// Working memory of a tile.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Scaled queries: groups of up to [`GROUP`] rows, (D, rows of the group) each.
-    queries: Vec<f32>,
-    /// Keys of the step, (D padded, STEP): one lane per key.
-    keys: Vec<[Lanes; 2]>,
-    /// Values of the step: for each [`GROUP`] vectors of the head, (STEP, vectors).
+    /// Scaled queries: groups of up to [`GROUP`] rows, (D padded / 4, rows of the group) each.
+    queries: Vec<[f32; 4]>,
+    /// Keys of the step, (2, D padded / 4): quarter `i` of vector `j` is those four elements
+    /// of key `4 * i + j` of that half.
+    keys: Vec<[Lanes; 4]>,
+    /// Values of the step, (STEP, D padded), where there are enough rows to share a copy.
     values: Vec<Lanes>,
     /// Scores, then weights of the step, (rows, STEP).
     weights: Vec<[Lanes; 2]>,
@@ -55,13 +56,21 @@ struct Row {
 }
 
 impl<T: Stored> Tile<'_, T> {
-    /// Computes the tile and writes its rows to `out` (T, Hq*D).
-    pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>) {
+    /// Computes the tile and writes its rows to `out` (T, Hq*D). `next` comes afterwards.
+    pub(super) fn run(&self, scratch: &mut Scratch, out: &Shared<'_, f32>, next: Option<&Self>) {
         dispatch(Walk {
             tile: self,
+            next,
             scratch,
             out,
         });
+    }
+
+    /// The positions of the first step.
+    fn first_step(&self) -> Range<usize> {
+        let end = self.position(self.tokens.start) + 1;
+        let start = end.saturating_sub(self.window.unwrap_or(end));
+        start..end.min(start / STEP * STEP + STEP)
     }
 
     fn position(&self, token: usize) -> usize {
@@ -77,20 +86,55 @@ impl<T: Stored> Tile<'_, T> {
         index * self.dims.head_dim
     }
 
-    fn prepare(&self, scratch: &mut Scratch) {
+    /// The stretches of the cache, of one block each, that hold `positions`: elements of k or
+    /// of v.
+    #[inline(always)]
+    fn stretches(&self, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let block_len = self.dims.block_len;
+        let (mut index, mut offset) = (positions.start / block_len, positions.start % block_len);
+        let mut left = positions.len();
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
+            }
+            let len = left.min(block_len - offset);
+            let block = self.span.blocks[index] as usize;
+            let start = self.dims.offset(block, self.kv_head, offset);
+            (index, offset, left) = (index + 1, 0, left - len);
+            Some(start..start + len * self.dims.head_dim)
+        })
+    }
+
+    /// Blocks lie anywhere, so that the machine cannot guess what comes next.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, simd: S, positions: Range<usize>) {
+        for stretch in self.stretches(positions) {
+            simd.prefetch(&self.k[stretch.clone()]);
+            simd.prefetch(&self.v[stretch]);
+        }
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(&self, simd: S, scratch: &mut Scratch) {
         let (rows, dim) = (self.tokens.len() * self.group, self.dims.head_dim);
         let vectors = dim.div_ceil(LANES);
-        scratch.queries.resize(rows * dim, 0.0);
-        for (g, queries) in scratch.queries.chunks_mut(GROUP * dim).enumerate() {
-            let rows = queries.len() / dim;
+        let fours = 4 * vectors;
+        scratch.queries.resize(rows * fours, [0.0; 4]);
+        for (g, queries) in scratch.queries.chunks_mut(GROUP * fours).enumerate() {
+            let rows = queries.len() / fours;
             for row in 0..rows {
                 let q = &self.q[self.row_start(g * GROUP + row)..][..dim];
-                for (d, q) in q.iter().enumerate() {
-                    queries[d * rows + row] = q * self.scale;
+                for vector in 0..vectors {
+                    let scaled = simd.mul(load_vector(simd, q, vector), simd.splat(self.scale));
+                    let mut lanes = [0.0; LANES];
+                    simd.store(scaled, &mut lanes);
+                    for (i, four) in lanes.as_chunks::<4>().0.iter().enumerate() {
+                        queries[(4 * vector + i) * rows + row] = *four;
+                    }
                 }
             }
         }
-        scratch.keys.resize(vectors * LANES, [Lanes::ZERO; 2]);
+        scratch.keys.resize(2 * fours, [Lanes::ZERO; 4]);
         scratch.values.resize(vectors * STEP, Lanes::ZERO);
         scratch.weights.resize(rows, [Lanes::ZERO; 2]);
         scratch.sums.clear();
@@ -111,6 +155,7 @@ impl<T: Stored> Tile<'_, T> {
 
 struct Walk<'a, T> {
     tile: &'a Tile<'a, T>,
+    next: Option<&'a Tile<'a, T>>,
     scratch: &'a mut Scratch,
     out: &'a Shared<'a, f32>,
 }
@@ -120,24 +165,64 @@ impl<T: Stored> Kernel for Walk<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { tile, scratch, out } = self;
-        tile.prepare(scratch);
+        let Self {
+            tile,
+            next,
+            scratch,
+            out,
+        } = self;
+        tile.prepare(simd, scratch);
         let (Some(first), Some(last)) = (scratch.rows.first(), scratch.rows.last()) else {
             return;
         };
+        let dim = tile.dims.head_dim;
         let seen = first.visible.start..last.visible.end;
         for step in (seen.start / STEP * STEP..seen.end).step_by(STEP) {
             let keys = seen.start.max(step) - step..seen.end.min(step + STEP) - step;
-            load_step(simd, tile, scratch, step, keys);
+            if step + STEP < seen.end {
+                tile.prefetch(simd, step + STEP..seen.end.min(step + 2 * STEP));
+            } else if let Some(next) = next {
+                next.prefetch(simd, next.first_step());
+            }
+            let (mut k_rows, mut v_rows): (Cached<'_, T>, Cached<'_, T>) =
+                ([&[]; STEP], [&[]; STEP]);
+            let mut key = keys.start;
+            for stretch in tile.stretches(step + keys.start..step + keys.end) {
+                let k = tile.k[stretch.clone()].chunks_exact(dim);
+                for (k, v) in k.zip(tile.v[stretch].chunks_exact(dim)) {
+                    (k_rows[key], v_rows[key]) = (k, v);
+                    key += 1;
+                }
+            }
+            load_keys(simd, &k_rows, &mut scratch.keys);
             for row in &mut scratch.rows {
                 let start = row.visible.start.max(step) - step;
                 row.keys = start..(row.visible.end.clamp(step, step + STEP) - step).max(start);
             }
-            scores(simd, tile.dims.head_dim, scratch);
+            scores(simd, scratch, keys);
             for (row, weights) in scratch.rows.iter_mut().zip(&mut scratch.weights) {
                 soften(simd, row, weights);
             }
-            weigh(simd, tile.dims.head_dim, scratch);
+            if scratch.rows.len() <= 2 * GROUP {
+                weigh(
+                    simd,
+                    &mut scratch.sums,
+                    &scratch.rows,
+                    &scratch.weights,
+                    &v_rows,
+                );
+            } else {
+                load_values(simd, &v_rows, &mut scratch.values);
+                let (values, vectors) = (&scratch.values[..], scratch.values.len() / STEP);
+                let values = Copied { values, vectors };
+                weigh(
+                    simd,
+                    &mut scratch.sums,
+                    &scratch.rows,
+                    &scratch.weights,
+                    values,
+                );
+            }
         }
         let vectors = tile.dims.head_dim.div_ceil(LANES);
         for (i, row) in scratch.rows.iter().enumerate() {
@@ -155,88 +240,130 @@ impl<T: Stored> Kernel for Walk<'_, T> {
     }
 }
 
-/// Loads keys (transposed) and values of positions `step + keys`.
+/// Rows of the cache for each position of a step; empty where no row of the tile looks.
+type Cached<'a, T> = [&'a [T]; STEP];
+
+/// Loads the keys of a step.
 #[inline(always)]
-fn load_step<T: Stored, S: Simd>(
-    simd: S,
-    tile: &Tile<'_, T>,
-    scratch: &mut Scratch,
-    step: usize,
-    keys: Range<usize>,
-) {
-    let KvDims {
-        block_len,
-        head_dim,
-        ..
-    } = tile.dims;
-    let mut rows: [(&[T], &[T]); STEP] = [(&[], &[]); STEP];
-    for key in keys.clone() {
-        let position = step + key;
-        let block = tile.span.blocks[position / block_len] as usize;
-        let start = tile.dims.offset(block, tile.kv_head, position % block_len);
-        rows[key] = (&tile.k[start..][..head_dim], &tile.v[start..][..head_dim]);
+fn load_keys<T: Stored, S: Simd>(simd: S, rows: &Cached<'_, T>, out: &mut [[Lanes; 4]]) {
+    let halves = out.chunks_exact_mut(out.len() / 2);
+    for (out, rows) in halves.zip(rows.as_chunks::<LANES>().0) {
+        for (vector, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for j in 0..4 {
+                let [a, b, c, d] = simd.transpose_quarters([
+                    load_vector(simd, rows[j], vector),
+                    load_vector(simd, rows[4 + j], vector),
+                    load_vector(simd, rows[8 + j], vector),
+                    load_vector(simd, rows[12 + j], vector),
+                ]);
+                simd.store(a, &mut out[0][j].0);
+                simd.store(b, &mut out[1][j].0);
+                simd.store(c, &mut out[2][j].0);
+                simd.store(d, &mut out[3][j].0);
+            }
+        }
     }
-    let vectors = head_dim.div_ceil(LANES);
-    for half in 0..2 {
-        let wanted = keys.start.max(half * LANES)..keys.end.min((half + 1) * LANES);
-        if wanted.is_empty() {
+}
+
+/// Loads the values of a step.
+#[inline(always)]
+fn load_values<T: Stored, S: Simd>(simd: S, rows: &Cached<'_, T>, out: &mut [Lanes]) {
+    for (out, row) in out.chunks_exact_mut(out.len() / STEP).zip(rows) {
+        if row.is_empty() {
             continue;
         }
-        for vector in 0..vectors {
-            let mut square = [simd.splat(0.0); LANES];
-            let lanes = wanted.start - half * LANES..wanted.end - half * LANES;
-            for (lane, (key, _)) in square[lanes].iter_mut().zip(&rows[wanted.clone()]) {
-                *lane = load_vector(simd, key, vector);
-            }
-            simd.transpose(&mut square);
-            let columns = &mut scratch.keys[vector * LANES..][..LANES];
-            for (column, x) in columns.iter_mut().zip(square) {
-                simd.store(x, &mut column[half].0);
-            }
-        }
-    }
-    for chunk in (0..vectors).step_by(GROUP) {
-        let width = GROUP.min(vectors - chunk);
-        let values = &mut scratch.values[chunk * STEP..][..width * STEP];
-        let values = values
-            .chunks_exact_mut(width)
-            .zip(&rows)
-            .take(keys.end)
-            .skip(keys.start);
-        for (out, (_, row)) in values {
-            for (vector, out) in out.iter_mut().enumerate() {
-                simd.store(load_vector(simd, row, chunk + vector), &mut out.0);
-            }
+        for (vector, out) in out.iter_mut().enumerate() {
+            simd.store(load_vector(simd, row, vector), &mut out.0);
         }
     }
 }
 
-/// Elements `vector * 16..` of a row, zeros behind its end.
+/// Where the values of a step are read from.
+trait Values: Copy {
+    /// V vectors of the value of a key, from `vector` on.
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V];
+}
+
+impl<T: Stored> Values for &Cached<'_, T> {
+    #[inline(always)]
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V] {
+        let mut out = [simd.splat(0.0); V];
+        let full = self[key].get(vector * LANES..(vector + V) * LANES);
+        if let Some(full) = full {
+            for (out, full) in out.iter_mut().zip(full.as_chunks().0) {
+                *out = T::load(simd, full);
+            }
+        } else {
+            for (v, out) in out.iter_mut().enumerate() {
+                *out = load_vector(simd, self[key], vector + v);
+            }
+        }
+        out
+    }
+}
+
+/// A copy of (STEP, vectors).
+#[derive(Clone, Copy)]
+struct Copied<'a> {
+    values: &'a [Lanes],
+    vectors: usize,
+}
+
+impl Values for Copied<'_> {
+    #[inline(always)]
+    fn load<const V: usize, S: Simd>(self, simd: S, key: usize, vector: usize) -> [S::F; V] {
+        let mut out = [simd.splat(0.0); V];
+        let lanes = &self.values[key * self.vectors + vector..][..V];
+        for (out, lanes) in out.iter_mut().zip(lanes) {
+            *out = simd.load(&lanes.0);
+        }
+        out
+    }
+}
+
+/// Elements `vector * 16..` of a row, zeros behind its end and for an empty row.
 #[inline(always)]
 fn load_vector<T: Stored, S: Simd>(simd: S, row: &[T], vector: usize) -> S::F {
-    let rest = &row[vector * LANES..];
-    if let Some(full) = rest.first_chunk() {
-        return T::load(simd, full);
+    let rest = row.get(vector * LANES..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(full) => T::load(simd, full),
+        None if rest.is_empty() => simd.splat(0.0),
+        None => simd.load(&padded(rest)),
     }
-    let mut padded = [T::ZERO; LANES];
-    padded[..rest.len()].copy_from_slice(rest);
-    T::load(simd, &padded)
 }
 
-/// Scores of every row against every key of the step.
+/// Out of line, so that the common case stays small.
+#[cold]
+#[inline(never)]
+fn padded<T: Stored>(rest: &[T]) -> [f32; LANES] {
+    let mut padded = [T::ZERO; LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    let mut out = [0.0; LANES];
+    Portable.store(T::load(Portable, &padded), &mut out);
+    out
+}
+
+/// Scores of every row against every key of the step: four partial sums each, of every
+/// fourth element, then their sum.
 #[inline(always)]
-fn scores<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
-    let keys = &scratch.keys[..dim];
+fn scores<S: Simd>(simd: S, scratch: &mut Scratch, keys: Range<usize>) {
+    let fours = scratch.keys.len() / 2;
     let groups = scratch
         .queries
-        .chunks(GROUP * dim)
+        .chunks(GROUP * fours)
         .zip(scratch.weights.chunks_mut(GROUP));
     for (queries, out) in groups {
-        match out.len() {
-            1 => score_group::<1, S>(simd, queries, keys, out),
-            2 => score_group::<2, S>(simd, queries, keys, out),
-            3 => score_group::<3, S>(simd, queries, keys, out),
-            _ => score_group::<4, S>(simd, queries, keys, out),
+        for half in 0..2 {
+            if keys.end <= half * LANES || keys.start >= (half + 1) * LANES {
+                continue;
+            }
+            let keys = &scratch.keys[half * fours..][..fours];
+            match out.len() {
+                1 => score_group::<1, S>(simd, queries, keys, (half, out)),
+                2 => score_group::<2, S>(simd, queries, keys, (half, out)),
+                3 => score_group::<3, S>(simd, queries, keys, (half, out)),
+                _ => score_group::<4, S>(simd, queries, keys, (half, out)),
+            }
         }
     }
 }
@@ -244,24 +371,25 @@ fn scores<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
 #[inline(always)]
 fn score_group<const R: usize, S: Simd>(
     simd: S,
-    queries: &[f32],
-    keys: &[[Lanes; 2]],
-    out: &mut [[Lanes; 2]],
+    queries: &[[f32; 4]],
+    keys: &[[Lanes; 4]],
+    (half, out): (usize, &mut [[Lanes; 2]]),
 ) {
-    let mut sums = [[simd.splat(0.0); 2]; R];
-    for (query, key) in queries.as_chunks::<R>().0.iter().zip(keys) {
-        let (low, high) = (simd.load(&key[0].0), simd.load(&key[1].0));
+    let mut sums = [[simd.splat(0.0); 4]; R];
+    for (query, keys) in queries.as_chunks::<R>().0.iter().zip(keys) {
+        let mut key = [simd.splat(0.0); 4];
+        for j in 0..4 {
+            key[j] = simd.load(&keys[j].0);
+        }
         for r in 0..R {
-            let q = simd.splat(query[r]);
-            sums[r] = [
-                simd.mul_add(q, low, sums[r][0]),
-                simd.mul_add(q, high, sums[r][1]),
-            ];
+            let q = simd.splat_quarter(&query[r]);
+            for j in 0..4 {
+                sums[r][j] = simd.mul_add(q, key[j], sums[r][j]);
+            }
         }
     }
-    for (out, sum) in out.iter_mut().zip(sums) {
-        simd.store(sum[0], &mut out[0].0);
-        simd.store(sum[1], &mut out[1].0);
+    for (out, sums) in out.iter_mut().zip(sums) {
+        simd.store(simd.sum_quarters(sums), &mut out[half].0);
     }
 }
 
@@ -317,13 +445,16 @@ static INDEX: [Lanes; 2] = {
 
 /// Adds the weighted values of the step to every row's sums.
 #[inline(always)]
-fn weigh<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
-    let vectors = dim.div_ceil(LANES);
-    let groups = scratch
-        .rows
-        .chunks(GROUP)
-        .zip(scratch.weights.chunks(GROUP));
-    for ((rows, weights), sums) in groups.zip(scratch.sums.chunks_mut(GROUP * vectors)) {
+fn weigh<S: Simd>(
+    simd: S,
+    sums: &mut [Lanes],
+    rows: &[Row],
+    weights: &[[Lanes; 2]],
+    values: impl Values,
+) {
+    let vectors = sums.len() / rows.len();
+    let groups = rows.chunks(GROUP).zip(weights.chunks(GROUP));
+    for ((rows, weights), sums) in groups.zip(sums.chunks_mut(GROUP * vectors)) {
         let together = rows.iter().all(|row| row.keys == rows[0].keys);
         let size = if together { rows.len() } else { 1 };
         let parts = rows.chunks(size).zip(weights.chunks(size));
@@ -332,10 +463,10 @@ fn weigh<S: Simd>(simd: S, dim: usize, scratch: &mut Scratch) {
                 continue;
             }
             match rows.len() {
-                1 => weigh_group::<1, S>(simd, rows, weights, &scratch.values, sums),
-                2 => weigh_group::<2, S>(simd, rows, weights, &scratch.values, sums),
-                3 => weigh_group::<3, S>(simd, rows, weights, &scratch.values, sums),
-                _ => weigh_group::<4, S>(simd, rows, weights, &scratch.values, sums),
+                1 => weigh_group::<1, S>(simd, rows, weights, values, sums),
+                2 => weigh_group::<2, S>(simd, rows, weights, values, sums),
+                3 => weigh_group::<3, S>(simd, rows, weights, values, sums),
+                _ => weigh_group::<4, S>(simd, rows, weights, values, sums),
             }
         }
     }
@@ -346,12 +477,11 @@ fn weigh_group<const R: usize, S: Simd>(
     simd: S,
     rows: &[Row],
     weights: &[[Lanes; 2]],
-    values: &[Lanes],
+    values: impl Values,
     sums: &mut [Lanes],
 ) {
     let vectors = sums.len() / R;
     for chunk in (0..vectors).step_by(GROUP) {
-        let values = &values[chunk * STEP..];
         match vectors - chunk {
             1 => weigh_chunk::<R, 1, S>(simd, rows, weights, values, (chunk, sums)),
             2 => weigh_chunk::<R, 2, S>(simd, rows, weights, values, (chunk, sums)),
@@ -362,12 +492,16 @@ fn weigh_group<const R: usize, S: Simd>(
 }
 
 /// R rows that see the same keys, V vectors of the head dimension.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "the key counts through the values and the weights of every row"
+)]
 #[inline(always)]
 fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
     simd: S,
     rows: &[Row],
     weights: &[[Lanes; 2]],
-    values: &[Lanes],
+    values: impl Values,
     (chunk, sums): (usize, &mut [Lanes]),
 ) {
     let vectors = sums.len() / R;
@@ -384,15 +518,8 @@ fn weigh_chunk<const R: usize, const V: usize, S: Simd>(
     }
     let keys = rows[0].keys.clone();
     let (start, end) = (keys.start.min(STEP), keys.end.min(STEP));
-    for (key, values) in values.as_chunks::<V>().0[..end]
-        .iter()
-        .enumerate()
-        .skip(start)
-    {
-        let mut value = [simd.splat(0.0); V];
-        for v in 0..V {
-            value[v] = simd.load(&values[v].0);
-        }
+    for key in start..end {
+        let value: [S::F; V] = values.load(simd, key, chunk);
         for r in 0..R {
             let weight = simd.splat(weights_of[r][key]);
             for v in 0..V {

@@ -5,10 +5,10 @@ use super::select::{self, Kept};
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Logits whose maximum is kept: a run that lies below a threshold is skipped as a whole.
-const RUN: usize = 64;
+pub(super) const RUN: usize = 64;
 
 /// Logits whose weights are summed in f32, one lane at a time, before they go into f64.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 
 /// A row without NaN, with at least one finite logit.
 pub(super) struct Row<'a> {
@@ -85,16 +85,7 @@ impl TemperedRow<'_> {
     /// Draws from all tokens: the token and its probability.
     pub(super) fn draw(&self, uniform: f64) -> (u32, f64) {
         let (total, sums) = block_sums(self.row.logits, self.row.max, self.inverse);
-        let mut rest = uniform * total;
-        let mut block = 0;
-        // The last block that has any weight takes what rounding leaves over.
-        for (i, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
-            block = i;
-            if rest < sum {
-                break;
-            }
-            rest -= sum;
-        }
+        let (block, rest) = block_of(&sums, uniform * total);
         let logits = &self.row.logits[block * BLOCK..];
         let mut weights = [0.0; BLOCK];
         let weights = &mut weights[..logits.len().min(BLOCK)];
@@ -103,59 +94,85 @@ impl TemperedRow<'_> {
             max: self.row.max,
             inverse: self.inverse,
             out: weights,
+            sums: &mut [0.0],
         });
         let (offset, weight) = select::walk(weights.iter().copied(), rest);
         ((block * BLOCK + offset) as u32, f64::from(weight) / total)
     }
 
-    /// The tokens that all filters leave, in the order of their ids.
-    pub(super) fn keep(
-        &self,
-        top_k: Option<usize>,
-        top_p: Option<f64>,
-        min_p: Option<f32>,
-    ) -> Vec<Kept> {
-        let total = match (top_k, top_p) {
-            (None, Some(_)) => block_sums(self.row.logits, self.row.max, self.inverse).0,
-            _ => 0.0,
-        };
-        let mut kept = self.at_least(self.bound(top_k, top_p.map(|p| (p, total)), min_p));
-        if let Some(k) = top_k {
-            select::top_k(&mut kept, k);
-        }
-        if let Some(p) = top_p {
-            let total = match top_k {
-                Some(_) => kept.iter().map(|kept| f64::from(kept.weight)).sum(),
-                None => total,
-            };
-            select::top_p(&mut kept, p * total);
-        }
-        if let Some(p) = min_p {
-            kept.retain(|kept| kept.weight >= p);
-        }
+    /// The logits (V).
+    pub(super) fn logits(&self) -> &[f32] {
+        self.row.logits
+    }
+
+    /// The largest logit of each run.
+    pub(super) fn run_max(&self) -> &[f32] {
+        &self.row.run_max
+    }
+
+    /// The largest logit.
+    pub(super) fn max(&self) -> f32 {
+        self.row.max
+    }
+
+    /// Whether the `k` likeliest tokens are found faster by skipping most of the row.
+    pub(super) fn is_sparse(&self, k: usize) -> bool {
+        k <= self.row.run_max.len() / 4
+    }
+
+    /// Writes the weight of every token and the sum of each block.
+    pub(super) fn weigh(&self, weights: &mut [f32], sums: &mut [f64]) {
+        dispatch(Weights {
+            logits: self.row.logits,
+            max: self.row.max,
+            inverse: self.inverse,
+            out: weights,
+            sums,
+        });
+    }
+
+    /// The first `k` tokens, in the order of their ids; fewer if fewer logits are finite.
+    pub(super) fn likeliest(&self, k: usize) -> Vec<Kept> {
+        let mut kept = self.at_least(self.bound_by_k(k));
+        select::top_k(&mut kept, k);
         kept
     }
 
-    /// A logit below which no kept token lies.
-    fn bound(&self, top_k: Option<usize>, top_p: Option<(f64, f64)>, min_p: Option<f32>) -> f32 {
+    /// The tokens with at least the fraction `min_p` of the largest weight, in the order of
+    /// their ids, if most runs of the row have none.
+    pub(super) fn heavy(&self, min_p: f32) -> Option<Vec<Kept>> {
+        // A little lower, for rounding.
+        let depth = (f64::from(min_p) * 0.99).ln() / f64::from(self.inverse);
+        let bound = (f64::from(self.row.max) + depth) as f32;
+        let bound = bound - bound.abs() * f32::EPSILON;
         let runs = &self.row.run_max;
-        if let Some(k) = top_k {
-            // k runs have a maximum at least as large as the k-th largest maximum.
-            if k == 0 || k > runs.len() {
-                return f32::NEG_INFINITY;
-            }
-            let mut maxima = runs.clone();
-            return *maxima
-                .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
-                .1;
+        if runs.iter().filter(|&&max| max >= bound).count() > runs.len() / 8 {
+            return None;
         }
+        let mut kept = self.at_least(bound);
+        kept.retain(|kept| kept.weight >= min_p);
+        Some(kept)
+    }
+
+    /// A logit below which none of the first `k` lies.
+    fn bound_by_k(&self, k: usize) -> f32 {
+        let runs = &self.row.run_max;
+        // k runs have a maximum at least as large as the k-th largest maximum.
+        if k == 0 || k > runs.len() {
+            return f32::NEG_INFINITY;
+        }
+        let mut maxima = runs.clone();
+        *maxima
+            .select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a))
+            .1
+    }
+
+    /// A logit so low that tokens from there on weigh more than `p` of the row's `total`.
+    pub(super) fn bound_by_p(&self, p: f64, total: f64) -> f32 {
         // Tokens lighter than (1 - p) * total / V together weigh less than (1 - p) * total:
         // the heavier ones reach p. Half of that, for rounding.
-        let by_p = top_p.map_or(0.0, |(p, total)| {
-            (1.0 - p) * total / (2.0 * self.row.logits.len() as f64)
-        });
-        let by_fraction = min_p.map_or(0.0, |p| f64::from(p) * 0.99);
-        let depth = by_p.max(by_fraction).ln() / f64::from(self.inverse);
+        let lightest = (1.0 - p) * total / (2.0 * self.row.logits.len() as f64);
+        let depth = lightest.ln() / f64::from(self.inverse);
         let bound = (f64::from(self.row.max) + depth) as f32;
         bound - bound.abs() * f32::EPSILON
     }
@@ -176,6 +193,7 @@ impl TemperedRow<'_> {
                 max: self.row.max,
                 inverse: self.inverse,
                 out: weights,
+                sums: &mut [0.0],
             });
             for (i, (&logit, &weight)) in logits.iter().zip(weights.iter()).enumerate() {
                 if logit >= bound {
@@ -189,6 +207,21 @@ impl TemperedRow<'_> {
         }
         kept
     }
+}
+
+/// The block in which the cumulative weight exceeds `target`, and what is left of it there.
+pub(super) fn block_of(sums: &[f64], target: f64) -> (usize, f64) {
+    let mut rest = target;
+    let mut block = 0;
+    // The last block that has any weight takes what rounding leaves over.
+    for (i, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0.0) {
+        block = i;
+        if rest < sum {
+            break;
+        }
+        rest -= sum;
+    }
+    (block, rest)
 }
 
 /// The sum of all weights and that of each block.
@@ -275,12 +308,13 @@ impl Kernel for BlockSums<'_> {
     }
 }
 
-/// The weights of the first `out.len()` logits.
+/// The weights of the first `out.len()` logits, and the sums of as many blocks.
 struct Weights<'a> {
     logits: &'a [f32],
     max: f32,
     inverse: f32,
     out: &'a mut [f32],
+    sums: &'a mut [f64],
 }
 
 impl Kernel for Weights<'_> {
@@ -288,12 +322,21 @@ impl Kernel for Weights<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (x, out) in self.logits.chunks(LANES).zip(self.out.chunks_mut(LANES)) {
-            let x = match x.first_chunk() {
-                Some(full) => simd.load(full),
-                None => simd.load_part(x),
-            };
-            simd.store_part(weight(simd, x, self.max, self.inverse), out);
+        let blocks = self.logits.chunks(BLOCK).zip(self.out.chunks_mut(BLOCK));
+        for ((logits, weights), total) in blocks.zip(self.sums) {
+            let mut sum = simd.splat(0.0);
+            for (x, out) in logits.chunks(LANES).zip(weights.chunks_mut(LANES)) {
+                if let (Some(x), Some(out)) = (x.first_chunk(), out.first_chunk_mut()) {
+                    let weight = weight(simd, simd.load(x), self.max, self.inverse);
+                    sum = simd.add(sum, weight);
+                    simd.store(weight, out);
+                } else {
+                    let weight = weight(simd, simd.load_part(x), self.max, self.inverse);
+                    simd.store_part(weight, out);
+                    sum = simd.add(sum, simd.load_part(out));
+                }
+            }
+            *total = f64::from(simd.sum(sum));
         }
     }
 }

@@ -25,14 +25,29 @@ pub(super) fn top_p(kept: &mut Vec<Kept>, mass: f64) {
 }
 
 /// Keeps the shortest run of first tokens whose measure reaches `goal`, and at least one.
+fn cut(kept: &mut Vec<Kept>, goal: f64, measure: impl Fn(&Kept) -> f64) {
+    let Some(last) = threshold(kept, 0.0, goal, measure) else {
+        return;
+    };
+    kept.retain(|kept| {
+        kept.logit > last.logit || kept.logit == last.logit && kept.token <= last.token
+    });
+}
+
+/// The token at which the measure of the first tokens, `before` without those given, reaches
+/// `goal`; the last if it never does. `None` of none.
 ///
 /// A radix search from the highest byte of the logit: each round sums the measure of every
 /// bucket among the tokens that agree with the threshold so far, and goes on in the bucket
 /// in which the sum crosses the goal. Four rounds find the threshold's exact value.
-fn cut(kept: &mut Vec<Kept>, goal: f64, measure: impl Fn(&Kept) -> f64) {
+pub(super) fn threshold(
+    kept: &[Kept],
+    mut before: f64,
+    goal: f64,
+    measure: impl Fn(&Kept) -> f64,
+) -> Option<Kept> {
     let mut threshold = 0u32;
-    let mut before = 0.0;
-    let mut ties: Vec<Kept> = kept.clone();
+    let mut ties: Vec<Kept> = kept.to_vec();
     for shift in [24, 16, 8, 0] {
         let mut sums = [0.0; 256];
         let mut filled = [false; 256];
@@ -51,24 +66,19 @@ fn cut(kept: &mut Vec<Kept>, goal: f64, measure: impl Fn(&Kept) -> f64) {
                 break;
             }
         }
-        let Some(chosen) = chosen else { return };
-        threshold |= (chosen as u32) << shift;
+        threshold |= (chosen? as u32) << shift;
         ties.retain(|kept| key(kept.logit) >> shift == threshold >> shift);
     }
     // All ties have one logit; the lowest ids come first.
     let mut last = None;
-    for tie in &ties {
+    for tie in ties {
         if last.is_some() && before >= goal {
             break;
         }
-        before += measure(tie);
-        last = Some(tie.token);
+        before += measure(&tie);
+        last = Some(tie);
     }
-    kept.retain(|kept| match key(kept.logit).cmp(&threshold) {
-        std::cmp::Ordering::Greater => true,
-        std::cmp::Ordering::Equal => Some(kept.token) <= last,
-        std::cmp::Ordering::Less => false,
-    });
+    last
 }
 
 /// Integers in the order of the logits; the two zeros are equal.

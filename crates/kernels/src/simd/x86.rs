@@ -141,49 +141,56 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_max_ps(x) }
     }
     #[inline(always)]
-    fn transpose(self, m: &mut [__m512; LANES]) {
+    fn mask_lt(self, a: __m512, b: __m512) -> u16 {
         // SAFETY: `self` proves AVX-512.
-        unsafe { transpose(m) }
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn splat_quarter(self, quarter: &[f32; 4]) -> __m512 {
+        // SAFETY: `self` proves AVX-512; four floats are readable; no alignment is asked.
+        unsafe { _mm512_broadcast_f32x4(_mm_loadu_ps(quarter.as_ptr())) }
+    }
+    #[inline(always)]
+    fn transpose_quarters(self, [a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let low_ab = _mm512_shuffle_f32x4::<0x44>(a, b);
+            let high_ab = _mm512_shuffle_f32x4::<0xEE>(a, b);
+            let low_cd = _mm512_shuffle_f32x4::<0x44>(c, d);
+            let high_cd = _mm512_shuffle_f32x4::<0xEE>(c, d);
+            [
+                _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd),
+                _mm512_shuffle_f32x4::<0xDD>(low_ab, low_cd),
+                _mm512_shuffle_f32x4::<0x88>(high_ab, high_cd),
+                _mm512_shuffle_f32x4::<0xDD>(high_ab, high_cd),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn sum_quarters(self, [a, b, c, d]: [__m512; 4]) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            let (even, odd) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+            _mm512_add_ps(_mm512_castpd_ps(even), _mm512_castpd_ps(odd))
+        }
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, data: &[T]) {
+        prefetch(data);
     }
 }
 
-/// 16 x 16 in registers: pairs, quads, then 128-bit lanes.
-///
-/// # Safety
-/// The machine has AVX-512 F.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn transpose(m: &mut [__m512; LANES]) {
-    let mut pairs = *m;
-    for i in 0..8 {
-        pairs[2 * i] = _mm512_unpacklo_ps(m[2 * i], m[2 * i + 1]);
-        pairs[2 * i + 1] = _mm512_unpackhi_ps(m[2 * i], m[2 * i + 1]);
-    }
-    // quads[4j + c], lane l = column 4l + c of rows 4j..4j+4
-    let mut quads = pairs;
-    for j in 0..4 {
-        let (a, b) = (
-            _mm512_castps_pd(pairs[4 * j]),
-            _mm512_castps_pd(pairs[4 * j + 1]),
-        );
-        let (c, d) = (
-            _mm512_castps_pd(pairs[4 * j + 2]),
-            _mm512_castps_pd(pairs[4 * j + 3]),
-        );
-        quads[4 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-        quads[4 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-        quads[4 * j + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-        quads[4 * j + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-    }
-    for c in 0..4 {
-        let low_ab = _mm512_shuffle_f32x4::<0x44>(quads[c], quads[4 + c]);
-        let high_ab = _mm512_shuffle_f32x4::<0xEE>(quads[c], quads[4 + c]);
-        let low_cd = _mm512_shuffle_f32x4::<0x44>(quads[8 + c], quads[12 + c]);
-        let high_cd = _mm512_shuffle_f32x4::<0xEE>(quads[8 + c], quads[12 + c]);
-        m[c] = _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd);
-        m[4 + c] = _mm512_shuffle_f32x4::<0xDD>(low_ab, low_cd);
-        m[8 + c] = _mm512_shuffle_f32x4::<0x88>(high_ab, high_cd);
-        m[12 + c] = _mm512_shuffle_f32x4::<0xDD>(high_ab, high_cd);
+/// Asks for every cache line of `data`.
+#[inline(always)]
+fn prefetch<T>(data: &[T]) {
+    const LINE: usize = 64;
+    let start: *const i8 = data.as_ptr().cast();
+    for offset in (0..size_of_val(data)).step_by(LINE) {
+        // SAFETY: every x86-64 has the instruction, and the address is inside of `data`.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(offset)) }
     }
 }
 
@@ -286,5 +293,49 @@ impl Simd for Avx2 {
     fn select_lt(self, (a, b): (Self::F, Self::F), then: Self::F, otherwise: Self::F) -> Self::F {
         let mask = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
         halves!(_mm256_blendv_ps, otherwise, then, mask)
+    }
+    #[inline(always)]
+    fn mask_lt(self, a: Self::F, b: Self::F) -> u16 {
+        let [low, high] = halves!(_mm256_cmp_ps::<_CMP_LT_OQ>, a, b);
+        // SAFETY: `self` proves AVX2.
+        unsafe { (_mm256_movemask_ps(low) | _mm256_movemask_ps(high) << 8) as u16 }
+    }
+    #[inline(always)]
+    fn splat_quarter(self, quarter: &[f32; 4]) -> Self::F {
+        // SAFETY: `self` proves AVX2; four floats are readable; no alignment is asked.
+        unsafe {
+            [_mm256_set_m128(
+                _mm_loadu_ps(quarter.as_ptr()),
+                _mm_loadu_ps(quarter.as_ptr()),
+            ); 2]
+        }
+    }
+    #[inline(always)]
+    fn transpose_quarters(self, [a, b, c, d]: [Self::F; 4]) -> [Self::F; 4] {
+        let (ac, bd) = ([a[0], c[0]], [b[0], d[0]]);
+        let first = halves!(_mm256_permute2f128_ps::<0x20>, ac, bd);
+        let second = halves!(_mm256_permute2f128_ps::<0x31>, ac, bd);
+        let (ac, bd) = ([a[1], c[1]], [b[1], d[1]]);
+        let third = halves!(_mm256_permute2f128_ps::<0x20>, ac, bd);
+        let fourth = halves!(_mm256_permute2f128_ps::<0x31>, ac, bd);
+        [first, second, third, fourth]
+    }
+    #[inline(always)]
+    fn sum_quarters(self, [a, b, c, d]: [Self::F; 4]) -> Self::F {
+        let low = halves!(_mm256_unpacklo_ps, a, b);
+        let ab = self.add(low, halves!(_mm256_unpackhi_ps, a, b));
+        let low = halves!(_mm256_unpacklo_ps, c, d);
+        let cd = self.add(low, halves!(_mm256_unpackhi_ps, c, d));
+        let (ab, cd) = (halves!(_mm256_castps_pd, ab), halves!(_mm256_castps_pd, cd));
+        let even = halves!(_mm256_unpacklo_pd, ab, cd);
+        let odd = halves!(_mm256_unpackhi_pd, ab, cd);
+        self.add(
+            halves!(_mm256_castpd_ps, even),
+            halves!(_mm256_castpd_ps, odd),
+        )
+    }
+    #[inline(always)]
+    fn prefetch<T>(self, data: &[T]) {
+        prefetch(data);
     }
 }

@@ -192,6 +192,54 @@ fn filters_at_their_limits() {
     assert_eq!((drawn.token, drawn.sampled_logprob), (0, 0.0));
 }
 
+/// Rows that leave a filter little to narrow down by, or nothing at all.
+#[test]
+fn filters_on_rows_of_odd_shapes() {
+    let never = f32::NEG_INFINITY;
+    let rows: [Vec<f32>; 7] = [
+        vec![1.0; 700],
+        (0..700)
+            .map(|i| if i % 3 == 0 { 0.0 } else { -0.0 })
+            .collect(),
+        (0..700)
+            .map(|i| if i % 5 == 0 { 2.0 } else { never })
+            .collect(),
+        (0..700)
+            .map(|i| if i % 2 == 0 { 1.0 } else { -1e9 })
+            .collect(),
+        (0..700)
+            .map(|i| if i % 7 == 0 { 0.5 } else { f32::MIN })
+            .collect(),
+        (0..700)
+            .map(|i| if i == 650 { 9.0 } else { i as f32 * 1e-4 })
+            .collect(),
+        (0..17).map(|i| i as f32 * 0.3).collect(),
+    ];
+    for logits in &rows {
+        for params in [
+            SamplingParams {
+                top_p: 0.9513,
+                ..ALL
+            },
+            SamplingParams {
+                top_p: 0.0007,
+                ..ALL
+            },
+            SamplingParams { top_k: 333, ..ALL },
+            SamplingParams { top_k: 11, ..ALL },
+            SamplingParams { min_p: 0.5, ..ALL },
+            SamplingParams {
+                top_k: 500,
+                top_p: 0.7301,
+                min_p: 0.1,
+                ..ALL
+            },
+        ] {
+            check(logits, &params);
+        }
+    }
+}
+
 #[test]
 fn greedy_takes_the_lowest_of_equals() {
     let greedy = SamplingParams {

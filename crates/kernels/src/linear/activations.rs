@@ -16,8 +16,9 @@ use std::ops::Range;
 
 use candle_core::utils::barrier_pool;
 
-use super::memory::{Shared, huge_vec};
+use super::memory::huge_vec;
 use super::packed::{PackedFormat, SUPER};
+use crate::parallel::Shared;
 
 /// Rows in a block.
 pub(super) const ROW_BLOCK: usize = 16;
@@ -112,11 +113,11 @@ impl Activations {
                 let count = ROW_BLOCK.min(rows - first);
                 let [l, c, s] = per_row.map(|n| (first * n, count * n));
                 // SAFETY: blocks are disjoint and each is handed out once.
-                let lines = unsafe { shared.0.slice(l.0, l.1) };
+                let lines = unsafe { shared.0.slice(l.0..l.0 + l.1) };
                 // SAFETY: as above.
-                let scales = unsafe { shared.1.slice(c.0, c.1) };
+                let scales = unsafe { shared.1.slice(c.0..c.0 + c.1) };
                 // SAFETY: as above.
-                let sums = unsafe { shared.2.slice(s.0, s.1) };
+                let sums = unsafe { shared.2.slice(s.0..s.0 + s.1) };
                 let x = &x[first * k..(first + count) * k];
                 // SAFETY: this module is entered only where the CPU has these instructions.
                 unsafe { quantise_block(x, k, grain, (lines, scales, sums)) };

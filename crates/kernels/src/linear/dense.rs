@@ -10,10 +10,10 @@ use std::ops::Range;
 use candle_core::utils::barrier_pool;
 use half::{bf16, f16};
 
-use crate::parallel;
+use crate::parallel::{self, Shared};
 
 use super::WeightFormat;
-use super::memory::{Shared, huge_vec};
+use super::memory::huge_vec;
 
 /// Weight rows (output columns) in a tile.
 const TILE: usize = 32;
@@ -123,7 +123,7 @@ fn interleave(x: &[f32], k: usize) -> Vec<f32> {
             let x = &x[first..x.len().min(first + MAX_ROWS * k)];
             #[expect(unsafe_code, reason = "blocks are written by one thread each")]
             // SAFETY: blocks are disjoint and each is handed out once.
-            let out = unsafe { shared.slice(first, x.len()) };
+            let out = unsafe { shared.slice(first..first + x.len()) };
             let rows = x.len() / k;
             for (r, row) in x.chunks_exact(k).enumerate() {
                 for (step, &value) in out.chunks_exact_mut(rows).zip(row) {
@@ -149,7 +149,7 @@ fn tiles<T: Copy + Default + Send, const N: usize>(
         for tile in range {
             #[expect(unsafe_code, reason = "tiles are written by one thread each")]
             // SAFETY: tiles are disjoint and each is handed out once.
-            let steps = unsafe { shared.slice(tile * k, k) };
+            let steps = unsafe { shared.slice(tile * k..(tile + 1) * k) };
             let bytes = &bytes[tile * TILE * k * N..bytes.len().min((tile + 1) * TILE * k * N)];
             for (lane, row) in bytes.chunks_exact(k * N).enumerate() {
                 for (step, value) in steps.iter_mut().zip(row.chunks_exact(N)) {
@@ -174,7 +174,7 @@ fn store(
     for (row, sums) in rows.zip(acc) {
         #[expect(unsafe_code, reason = "tiles and chunks are disjoint")]
         // SAFETY: each (chunk, tile) is handed out once.
-        let out = unsafe { out.slice(row * columns + first, count) };
+        let out = unsafe { out.slice(row * columns + first..row * columns + first + count) };
         match bias {
             Some(bias) => {
                 for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {

@@ -7,12 +7,11 @@
 use core::arch::x86_64::__m512;
 use std::ops::Range;
 
-use crate::parallel;
+use crate::parallel::{self, Shared};
 
 use super::activations::{Activations, ROW_BLOCK, RowBlock};
 use super::amx::{Scratch, multiply_pair};
 use super::cpu::has_amx;
-use super::memory::Shared;
 use super::packed::{Meta, Packed, PackedFormat, TILE};
 use super::simd::store_floats;
 use super::vnni::{MAX_ROWS, q4_rows, q6_rows, q8_rows};
@@ -192,7 +191,11 @@ fn store(product: &Product<'_>, row: usize, tile: usize, sums: &[f32; TILE]) {
     let first = tile * TILE;
     let count = TILE.min(columns - first);
     // SAFETY: every tile belongs to one item, and every row to one chunk of that tile.
-    let out = unsafe { product.out.slice(row * columns + first, count) };
+    let out = unsafe {
+        product
+            .out
+            .slice(row * columns + first..row * columns + first + count)
+    };
     match product.bias {
         Some(bias) => {
             for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[first..]) {

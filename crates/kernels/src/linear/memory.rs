@@ -1,10 +1,5 @@
-//! Aligned buffers and the pointer through which threads write disjoint parts of one buffer.
-#![expect(
-    unsafe_code,
-    reason = "huge pages are asked of the kernel, threads write disjoint parts"
-)]
-
-use std::marker::PhantomData;
+//! Aligned buffers.
+#![expect(unsafe_code, reason = "huge pages are asked of the kernel")]
 
 /// One cache line of packed bytes.
 #[derive(Clone, Copy)]
@@ -40,43 +35,3 @@ fn advise_huge<T>(buffer: &Vec<T>) {
 
 #[cfg(not(target_os = "linux"))]
 fn advise_huge<T>(_buffer: &Vec<T>) {}
-
-/// A slice that several threads write at once, each its own elements.
-pub(super) struct Shared<'a, T> {
-    start: *mut T,
-    len: usize,
-    owner: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: access goes through `slice`, whose callers promise that no two threads overlap.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
-// SAFETY: as above; the pointer carries no thread-bound state.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
-
-impl<'a, T> Shared<'a, T> {
-    pub(super) fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            owner: PhantomData,
-        }
-    }
-
-    /// The elements `at .. at + len`.
-    ///
-    /// # Safety
-    /// No other live slice of this buffer, on any thread, may overlap the range.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "that is the point; the caller keeps ranges disjoint"
-    )]
-    pub(super) unsafe fn slice(&self, at: usize, len: usize) -> &mut [T] {
-        assert!(
-            at <= self.len && len <= self.len - at,
-            "{at}+{len} of {}",
-            self.len
-        );
-        // SAFETY: the range was just checked; the caller promises that nobody else holds it.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
-    }
-}

@@ -52,7 +52,6 @@ pub use self::format::WeightFormat;
 use self::{
     activations::{Activations, Grain},
     integer::{Product, Unit, multiply},
-    memory::Shared,
     packed::{Packed, PackedFormat},
 };
 use crate::KernelError;
@@ -488,7 +487,7 @@ fn packed_forward(layers: &[&Linear], x: &[f32], outputs: &mut [Vec<f32>]) {
             weights,
             bias: layer.bias.as_deref(),
             x: x.expect("quantised above for every grain in use"),
-            out: Shared::new(out),
+            out: crate::parallel::Shared::new(out),
             unit: Unit::best(weights.format),
         });
     }

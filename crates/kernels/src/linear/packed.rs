@@ -17,7 +17,8 @@ use std::ops::Range;
 use candle_core::utils::barrier_pool;
 use half::f16;
 
-use super::memory::{Line, Shared, huge_vec};
+use super::memory::{Line, huge_vec};
+use crate::parallel::Shared;
 
 /// Rows (output columns of a product) in a tile.
 pub(super) const TILE: usize = 16;
@@ -237,9 +238,9 @@ fn each_tile<M: Send>(
     barrier_pool().execute_chunked(tiles, |range| {
         for t in range {
             // SAFETY: the pool hands out every tile once.
-            let quants = unsafe { quants.slice(t * lines, lines) };
+            let quants = unsafe { quants.slice(t * lines..(t + 1) * lines) };
             // SAFETY: as above.
-            let meta = unsafe { meta.slice(t * blocks, blocks) };
+            let meta = unsafe { meta.slice(t * blocks..(t + 1) * blocks) };
             pack(t, quants, meta);
         }
     });

@@ -507,9 +507,9 @@ mod integers {
     use super::super::activations::{Activations, Grain, SMALLEST};
     use super::super::cpu::{has_amx, has_vnni};
     use super::super::integer::{Product, Unit, multiply};
-    use super::super::memory::Shared;
     use super::super::packed::{Packed, PackedFormat};
     use super::*;
+    use crate::parallel::Shared;
 
     /// 8-bit integers and scales of a row, `group` values a scale.
     fn reference_quantise(row: &[f32], group: usize) -> Vec<(Vec<i64>, f32)> {

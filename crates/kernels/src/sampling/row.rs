@@ -139,14 +139,14 @@ impl TemperedRow<'_> {
     }
 
     /// The tokens with at least the fraction `min_p` of the largest weight, in the order of
-    /// their ids, if most runs of the row have none.
+    /// their ids, if three quarters of the runs have none.
     pub(super) fn heavy(&self, min_p: f32) -> Option<Vec<Kept>> {
         // A little lower, for rounding.
         let depth = (f64::from(min_p) * 0.99).ln() / f64::from(self.inverse);
         let bound = (f64::from(self.row.max) + depth) as f32;
         let bound = bound - bound.abs() * f32::EPSILON;
         let runs = &self.row.run_max;
-        if runs.iter().filter(|&&max| max >= bound).count() > runs.len() / 8 {
+        if runs.iter().filter(|&&max| max >= bound).count() > runs.len() / 4 {
             return None;
         }
         let mut kept = self.at_least(bound);

@@ -15,7 +15,6 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["data", "kernels", "model", "engine"]),
     ("testkit", &["data", "kernels", "model"]),
     ("xtask", &[]),
-    ("tests", &["testkit"]),
 ];
 
 /// Crates that may see candle.

@@ -63,6 +63,9 @@ const DEEPSEEK_MARKS: &str = "\\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+";
 const DEEPSEEK_V3: &str = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
 const FALCON_MARKS: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 const DEFAULT_MARKS: &str = r"[\p{P}\$\+<=>\^~\|]+";
+/// `\s+$` of the original, with the same matches: a match begins where a run of spaces does.
+/// Said so, a run that ends elsewhere is looked at once and not from each of its characters.
+const TRAILING_SPACE: &str = r"(?<!\s)\s+$";
 const LINES: &str = "[^\\n]+|[\\n]+";
 
 /// The names that this build knows, with what they mean.
@@ -106,7 +109,7 @@ const TABLE: &[(&[&str], PreTokenizer)] = &[
             LINE_END,
             DEEPSEEK_LETTERS,
             DEEPSEEK_MARKS,
-            r"\s+$",
+            TRAILING_SPACE,
             HAN_AND_HANGUL,
             r"\p{N}+",
         ]),

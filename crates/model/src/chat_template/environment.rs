@@ -322,12 +322,13 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         text.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // From behind the opening: in `{%}` the two share their percent sign.
+        let Some(length) = tag[2..].find("%}") else {
             rest = tag;
             break;
         };
-        let (tag, after) = tag.split_at(end + 2);
-        let word = tag[2..end].trim_matches(['-', '+']).trim();
+        let (tag, after) = tag.split_at(2 + length + 2);
+        let word = tag[2..2 + length].trim_matches(['-', '+']).trim();
         match word {
             "generation" => text.push_str(&tag.replace("generation", "with")),
             "endgeneration" => text.push_str(&tag.replace("endgeneration", "endwith")),
@@ -413,5 +414,7 @@ mod tests {
         );
         check("{% if generation %}{%", "{% if generation %}{%");
         check("no tags", "no tags");
+        check("{%}", "{%}");
+        check("{%} generation %}", "{%} generation %}");
     }
 }

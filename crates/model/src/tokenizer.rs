@@ -61,7 +61,8 @@ pub struct Rendered {
     pub shields: Vec<usize>,
 }
 
-/// Token ids of a text and back; see the [module](self).
+/// Token ids of a text and back. What becomes a control token depends on who wrote the text:
+/// [`Tokenizer::encode_prompt_text`], [`Tokenizer::encode_rendered`], [`Tokenizer::encode`].
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,

@@ -1,7 +1,9 @@
 //! What the fuzz targets share: a model folder to put the hostile file into, and the tiny
 //! model that the other files of the folder are from.
 
-use model::{ChatTemplate, Conversation, GgufFile, Llama, LoadOptions, ModelFiles, Special, Tokenizer};
+use model::{
+    ChatTemplate, Conversation, GgufFile, Llama, LoadOptions, ModelFiles, Special, Tokenizer,
+};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

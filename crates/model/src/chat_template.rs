@@ -12,6 +12,7 @@
 
 mod environment;
 mod json;
+mod limits;
 mod python;
 mod source;
 

@@ -76,7 +76,7 @@ impl GgufFile {
         if count <= 1 {
             return Ok(file);
         }
-        for (part, part_path) in split_paths(path, count)?.into_iter().enumerate().skip(1) {
+        for (part, part_path) in split_paths(path, count)?.enumerate().skip(1) {
             if !part_path.exists() {
                 let expected = format!("part {} of {count} beside the first", part + 1);
                 let field = format!("the file {}", part_path.display());
@@ -229,8 +229,8 @@ impl GgufFile {
     }
 }
 
-/// The files of a split model, given its first.
-fn split_paths(first: &Path, count: usize) -> Result<Vec<PathBuf>, ModelError> {
+/// The files of a split model, given its first; made one by one, as `count` may lie.
+fn split_paths(first: &Path, count: usize) -> Result<impl Iterator<Item = PathBuf>, ModelError> {
     let name = first
         .file_name()
         .and_then(|name| name.to_str())
@@ -241,8 +241,7 @@ fn split_paths(first: &Path, count: usize) -> Result<Vec<PathBuf>, ModelError> {
         return Err(ModelError::field(first, "split.count", expected, name));
     };
     Ok((1..=count)
-        .map(|part| first.with_file_name(format!("{stem}-{part:05}-of-{count:05}.gguf")))
-        .collect())
+        .map(move |part| first.with_file_name(format!("{stem}-{part:05}-of-{count:05}.gguf"))))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use added::{AddedTokens, Fragment};
 use data::TokenId;
 use spm::Spm;
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use tokenizers::tokenizer::{Model as _, NormalizedString, Normalizer as _, PreTokenizer as _};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, Token};
@@ -60,7 +61,8 @@ pub struct Rendered {
     pub shields: Vec<usize>,
 }
 
-/// Token ids of a text and back; see the [module](self).
+/// Token ids of a text and back. What becomes a control token depends on who wrote the text:
+/// [`Tokenizer::encode_prompt_text`], [`Tokenizer::encode_rendered`], [`Tokenizer::encode`].
 #[derive(Debug)]
 pub struct Tokenizer {
     path: PathBuf,
@@ -92,6 +94,9 @@ struct Parts {
     named: BTreeMap<String, String>,
     strip_leading_space: bool,
 }
+
+/// Ids a token may have; as many rows as the embedding of a model may have at most.
+const MAX_ID: TokenId = (1 << 24) - 1;
 
 /// The bytes of every token, end to end.
 #[derive(Debug, Default)]
@@ -251,9 +256,10 @@ impl Tokenizer {
         let fragments = self.added.split(text, special, shields);
         match &self.backend {
             Backend::Spm(spm) => Ok(spm.encode_fragments(text, &fragments)),
-            Backend::Library(library) => self
-                .encode_with_library(library, text, special, shields, &fragments)
-                .map_err(|error| self.refused(error)),
+            Backend::Library(library) => {
+                caught(|| self.encode_with_library(library, text, special, shields, &fragments))
+                    .map_err(|error| self.refused(error))
+            }
         }
     }
 
@@ -293,6 +299,18 @@ impl Tokenizer {
             .flat_map(|(_, _, tokens)| tokens.iter().flatten().map(|token| token.id))
             .collect())
     }
+}
+
+/// Runs a part of the tokenizer library. It panics where a regular expression gives up (on
+/// runs of many million spaces, say) and where parts of a `tokenizer.json` contradict each
+/// other.
+fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+        let reason = said.unwrap_or("no reason given");
+        Err(format!("the tokenizer library gave up: {reason}").into())
+    })
 }
 
 /// `whole` in pieces, those that are tokens already marked so.

@@ -196,6 +196,61 @@ fn broken_and_hostile_templates_are_errors() {
     let huge = "{% set x = 'a' * 9000000 %}{% for i in range(100) %}{{ x }}{% endfor %}";
     check(huge, "write");
     check("{{ 'a' * 9000000000 }}", "too large");
+    for widths in [
+        "'a' | indent(90000000000)",
+        "'a' | indent(width=90000000000)",
+        "[1] | batch(90000000000, 'x') | length",
+        "[1] | slice(90000000000) | length",
+        "'%90000000000d' | format(1)",
+        "'%*d' | format(90000000000, 1)",
+        "'{:>90000000000}'.format(1)",
+        "'{:{}}'.format(1, 90000000000)",
+    ] {
+        check(&format!("{{{{ {widths} }}}}"), "");
+    }
+    let shared = "{% set n = namespace(x=['abcdefgh']) %}\
+        {% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+    for text in ["n.x", "n.x | tojson", "n.x | string", "n.x | trim"] {
+        check(&format!("{shared}{{{{ {text} }}}}"), "64 MiB");
+    }
+}
+
+#[test]
+fn ordinary_widths_are_no_attack() {
+    let check = |source: &str, expected: &str| assert_eq!(render(source).unwrap(), expected);
+    check("{{ 'a\nb' | indent(2) }}", "a\n  b");
+    check("{{ 'a\nb' | indent(width=2, first=true) }}", "  a\n  b");
+    check("{{ '%05d %s' | format(1700000000, 'x') }}", "1700000000 x");
+    check("{{ '{:>3}|{}'.format(1, 1700000000) }}", "  1|1700000000");
+    check(
+        "{{ [1, 2, 3] | batch(2, 0.5) | list }}",
+        "[[1, 2], [3, 0.5]]",
+    );
+    check("{{ [1, 2, 3] | slice(2) | list }}", "[[1, 2], [3]]");
+}
+
+/// Values nested as deep as the fuel allows are dropped and compared one inside the other.
+#[test]
+fn deep_values_do_not_exhaust_the_stack() {
+    let nested = format!("{}n.x{}", "[".repeat(50), "]".repeat(50));
+    let deep = format!(
+        "{{% set n = namespace(x=[], y=[]) %}}{{% for a in range(30000) %}}\
+         {{% set n.x = {nested} %}}{{% endfor %}}"
+    );
+    for last in [
+        "n.x",
+        "n.x | tojson",
+        "n.x == [n.x]",
+        "n.x ~ 'a'",
+        "n.x | pprint",
+    ] {
+        let _ = render(&format!("{deep}{{{{ {last} }}}}"));
+    }
+    let endless = format!(
+        "{{% set n = namespace(x=[]) %}}{{% for a in range(90000) %}}\
+         {{% set n.x = {nested} %}}{{% endfor %}}"
+    );
+    assert!(render(&endless).unwrap_err().to_string().contains("fuel"));
 }
 
 const CONTROLS: [&str; 3] = ["<|user|>", "<|end|>", "<|user|><|end|>"];

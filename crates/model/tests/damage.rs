@@ -3,8 +3,8 @@
 
 use candle_core::quantized::GgmlDType;
 use model::{
-    CausalLm, ForwardBatch, GgufFile, KvPool, KvType, LoadOptions, ModelConfig, ModelFiles,
-    SequenceSpan,
+    CausalLm, Conversation, ForwardBatch, GgufFile, KvPool, KvType, LoadOptions, ModelConfig,
+    ModelError, ModelFiles, SequenceSpan, Show, Special,
 };
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -12,6 +12,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use testkit::fixtures;
 use testkit::gguf_writer::{GgufWriter, fixture_twin};
+use testkit::tiny::{self, Vocabulary};
 
 fn copy_of(name: &str) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
@@ -403,6 +404,137 @@ fn a_gguf_at_an_odd_address_loads() {
             .unwrap()
             .load(&LoadOptions::default())
             .unwrap();
+    }
+}
+
+/// Everything a program asks a model file for; what fails, if something does.
+fn use_all_of(path: &Path) -> Result<(), ModelError> {
+    let files = ModelFiles::open(path)?;
+    let tokenizer = files.tokenizer()?;
+    let template = files.chat_template(&tokenizer)?;
+    let messages = [data::Message::new("user", "abc <s> a\nb")];
+    let tokens = template.encode(&tokenizer, &Conversation::from_messages(&messages))?;
+    tokenizer.decode(&tokens, Show::Everything);
+    files.load(&LoadOptions::default()).map(drop)
+}
+
+/// A file for each damaged version of a tiny model: an error that names it, or a model.
+fn check_versions(versions: impl Iterator<Item = (String, Vec<u8>)>) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    let mut working = 0;
+    for (what, bytes) in versions {
+        std::fs::write(&path, bytes).unwrap();
+        match use_all_of(&path) {
+            Ok(()) => working += 1,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("damaged.gguf"), "{what}: {error}");
+                assert!(!error.contains("gave up"), "{what}: {error}");
+            }
+        }
+    }
+    working
+}
+
+#[test]
+fn tiny_models_cut_anywhere() {
+    for vocabulary in [Vocabulary::BytePairs, Vocabulary::SentencePiece] {
+        let whole = tiny::gguf(vocabulary).bytes();
+        assert_eq!(
+            check_versions([("whole".into(), whole.clone())].into_iter()),
+            1
+        );
+        let cut = (0..whole.len() - 32).map(|at| (format!("cut at {at}"), whole[..at].to_vec()));
+        assert_eq!(check_versions(cut), 0);
+    }
+}
+
+#[test]
+fn tiny_models_with_each_byte_changed() {
+    for vocabulary in [Vocabulary::BytePairs, Vocabulary::SentencePiece] {
+        let whole = tiny::gguf(vocabulary).bytes();
+        let versions = (0..whole.len()).map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= [0xff, 1, 0x80][at % 3];
+            (format!("byte {at} changed"), bytes)
+        });
+        let working = check_versions(versions);
+        assert!(
+            working > whole.len() / 8,
+            "letters and weights may change: {working}"
+        );
+    }
+}
+
+#[test]
+fn vocabularies_that_are_not_there() {
+    let edit = |change: &dyn Fn(&mut GgufWriter), words: &str| {
+        let mut writer = tiny::gguf(Vocabulary::BytePairs);
+        change(&mut writer);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        std::fs::write(&path, writer.bytes()).unwrap();
+        let error = use_all_of(&path).unwrap_err().to_string();
+        check(&error, &["m.gguf", words]);
+    };
+    edit(
+        &|w| _ = w.remove("tokenizer.ggml.tokens"),
+        "tokenizer.ggml.tokens is missing",
+    );
+    edit(
+        &|w| _ = w.strings("tokenizer.ggml.tokens", &[]),
+        "tokenizer.ggml",
+    );
+    edit(
+        &|w| _ = w.remove("tokenizer.ggml.model"),
+        "tokenizer.ggml.model is missing",
+    );
+    edit(
+        &|w| _ = w.remove("tokenizer.ggml.merges"),
+        "tokenizer.ggml.merges is missing",
+    );
+    edit(
+        &|w| _ = w.remove("tokenizer.chat_template"),
+        "no chat template",
+    );
+    edit(
+        &|w| _ = w.string("tokenizer.ggml.pre", "nonsense"),
+        "nonsense",
+    );
+}
+
+/// The regular expressions of the tokenizer library give up on such texts, by panicking.
+#[test]
+fn millions_of_spaces_are_tokens_or_an_error() {
+    let file = GgufFile::from_vec(tiny::gguf(Vocabulary::BytePairs).bytes()).unwrap();
+    let tokenizer = ModelFiles::from_gguf(file).tokenizer().unwrap();
+    let text = " ".repeat(11_000_000) + "a";
+    let error = tokenizer.encode_prompt_text(&text).unwrap_err().to_string();
+    check(&error, &["<embedded>", "gave up", "retry-limit"]);
+    assert_eq!(tokenizer.encode("abc", Special::AsText).unwrap(), [9]);
+}
+
+/// What stands where a file should be: a folder.
+#[test]
+fn files_that_cannot_be_read() {
+    for name in [
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors",
+        "generation_config.json",
+    ] {
+        let copy = copy_of("llama2");
+        let path = copy.path().join(name);
+        let _ = std::fs::remove_file(&path);
+        std::fs::create_dir(&path).unwrap();
+        let files = ModelFiles::open(copy.path()).unwrap();
+        let error = match name {
+            "tokenizer.json" => files.tokenizer().err(),
+            "generation_config.json" => files.generation_config().err(),
+            _ => files.load(&LoadOptions::default()).err(),
+        };
+        check(&error.unwrap().to_string(), &["cannot", name]);
     }
 }
 

@@ -44,6 +44,31 @@ impl GgufWriter {
         self.entry(key, 8, &text(value))
     }
 
+    /// Sets an array of strings.
+    pub fn strings(&mut self, key: &str, values: &[&str]) -> &mut Self {
+        let items: Vec<Vec<u8>> = values.iter().map(|value| text(value)).collect();
+        self.array(key, 8, &items)
+    }
+
+    /// Sets an array of 32-bit signed integers.
+    pub fn integers(&mut self, key: &str, values: &[i32]) -> &mut Self {
+        let items: Vec<_> = values.iter().map(|value| value.to_le_bytes()).collect();
+        self.array(key, 5, &items)
+    }
+
+    /// Sets an array of floats.
+    pub fn floats(&mut self, key: &str, values: &[f32]) -> &mut Self {
+        let items: Vec<_> = values.iter().map(|value| value.to_le_bytes()).collect();
+        self.array(key, 6, &items)
+    }
+
+    fn array(&mut self, key: &str, kind: u32, items: &[impl AsRef<[u8]>]) -> &mut Self {
+        let mut body = kind.to_le_bytes().to_vec();
+        body.extend((items.len() as u64).to_le_bytes());
+        items.iter().for_each(|item| body.extend(item.as_ref()));
+        self.entry(key, 9, &body)
+    }
+
     /// Removes a key.
     pub fn remove(&mut self, key: &str) -> &mut Self {
         self.entries.retain(|(held, _)| held != key);

@@ -5,3 +5,4 @@ pub mod fixtures;
 pub mod gguf_writer;
 pub mod oracle;
 pub mod random_model;
+pub mod tiny;

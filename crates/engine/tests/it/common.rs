@@ -41,6 +41,20 @@ pub(crate) fn load(format: GgmlDType) -> model::Llama {
         .unwrap()
 }
 
+/// The same in f32 with NaN for the embedding of one token.
+pub(crate) fn load_poisoned(token: TokenId) -> model::Llama {
+    let config = config();
+    let mut weights = random_weights(&config, 3);
+    let embedding = weights.get_mut("model.embed_tokens.weight").unwrap();
+    let row = token as usize * config.hidden_size;
+    embedding.values[row..row + config.hidden_size].fill(f64::NAN);
+    let twin = gguf_twin(&config, &weights, GgmlDType::F32);
+    let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
+    ModelFiles::from_gguf(file)
+        .load(&LoadOptions::default())
+        .unwrap()
+}
+
 fn config() -> ModelConfig {
     let json = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",

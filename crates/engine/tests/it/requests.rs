@@ -1,6 +1,8 @@
 //! What requests mean: scores, log-probabilities, stops, streaming, sharing, failures.
 
-use crate::common::{Choices, Sizes, load, requests, start, trace};
+use crate::common::{
+    Choices, Sizes, load, load_poisoned, one_by_one, requests, start, together, trace,
+};
 use candle_core::quantized::GgmlDType;
 use data::{
     FinishReason, Generate, Generator, Prompt, RequestError, Sampling, Score, Stop, TokenId,
@@ -368,4 +370,39 @@ fn adapters_in_one_batch_equal_adapters_alone() {
         trace(&engine.generate(second).wait().unwrap())
     );
     assert_ne!(trace(&renamed), alone[1]);
+}
+
+/// A row of the embedding is NaN: who uses its token fails, alone, and leaves nothing behind.
+#[test]
+fn not_a_number_fails_its_own_request_only() {
+    const POISON: TokenId = 77;
+    let without = |tokens: Vec<TokenId>| -> Vec<TokenId> {
+        tokens
+            .into_iter()
+            .filter(|token| *token != POISON)
+            .collect()
+    };
+    let good: Vec<Generate> = (0..6)
+        .map(|seed| greedy(without(Choices(seed).tokens(20)), 12))
+        .collect();
+    let mut poisoned = good[0].clone();
+    let Prompt::Tokens(tokens) = &mut poisoned.prompt else {
+        panic!("these are token ids");
+    };
+    tokens[11] = POISON;
+    // A pool so small that the blocks of the failed request are used again.
+    let sizes = Sizes {
+        kv_tokens: 400,
+        ..Sizes::default()
+    };
+    let engine = start(load_poisoned(POISON), &sizes);
+    let alone = one_by_one(&engine, &good);
+    for _ in 0..3 {
+        let bad = [0, 1].map(|_| engine.generate(poisoned.clone()));
+        assert_eq!(together(&engine, &good), alone);
+        for answer in bad {
+            let error = answer.wait().unwrap_err();
+            assert!(matches!(error, RequestError::NotANumber { .. }), "{error}");
+        }
+    }
 }

@@ -3,17 +3,19 @@
 //! Source: transformers 5, `utils/chat_template_utils.py` (what is offered, and how blocks
 //! are trimmed).
 
+use super::limits::{self, MAX_TEXT_BYTES};
 use super::{json, python};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Steps a template may take; a long conversation takes some thousands.
-const FUEL: u64 = 20_000_000;
-/// Bytes a template may write: more than any context holds.
-const MAX_OUTPUT_BYTES: usize = 256 << 20;
+const FUEL: u64 = 2_000_000;
+/// Stack to render on. A step may put one value inside another, and values are dropped and
+/// compared by recursion: so deep that all steps together do not exhaust it. Only the pages
+/// that are touched count.
+const STACK_BYTES: usize = 1 << 30;
 /// Variable that holds the mark put inside control tokens of messages; empty if there is none.
 pub(super) const MARK_VARIABLE: &str = "__mark";
 
@@ -191,16 +193,20 @@ pub(super) fn new() -> Environment<'static> {
     environment.set_debug(false);
     environment.set_unknown_method_callback(python::method);
     environment.set_formatter(|output, _, value| {
-        write!(output, "{}", python::text(value)).map_err(|_| Error::from(ErrorKind::WriteFailure))
+        let text = python::text(value)?;
+        write!(output, "{text}").map_err(|_| Error::from(ErrorKind::WriteFailure))
     });
+    limits::guard_filters(&mut environment);
     environment.add_filter("tojson", to_json);
     environment.add_filter("trim", python::trim);
     environment.add_filter("string", |value: &Value| python::text(value));
+    // The engine's own takes time quadratic in the depth.
+    environment.add_filter("pprint", |value: &Value| python::text(value));
     environment.add_function(
         "raise_exception",
         |message: &Value| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, "raise_exception")
-                .with_source(Raised(python::text(message))))
+                .with_source(Raised(python::text(message)?)))
         },
     );
     // As in Python: None cannot be iterated over, text is a sequence.
@@ -234,21 +240,31 @@ pub(super) fn render(
     name: &str,
     variables: Value,
 ) -> Result<String, Failure> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("template".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, move || render_here(environment, name, variables))
+            .map_err(|error| Failure::Broken(format!("no thread to render on: {error}")))?;
+        // minijinja 3.0 panics where a template reverses an empty list by slicing (`[][::-1]`).
+        let panicked = |_| Err(Failure::Broken("the template engine panicked".into()));
+        thread.join().unwrap_or_else(panicked)
+    })
+}
+
+fn render_here(
+    environment: &Environment<'static>,
+    name: &str,
+    variables: Value,
+) -> Result<String, Failure> {
     let template = environment
         .get_template(name)
         .map_err(|error| failure(&error))?;
-    // minijinja 3.0 panics where a template reverses an empty list by slicing (`[][::-1]`).
-    let rendered = catch_unwind(AssertUnwindSafe(|| {
-        let mut output = Limited(Vec::new());
-        template
-            .render_captured_to(variables, &mut output)
-            .map(|_| output.0)
-    }));
-    let bytes = match rendered {
-        Ok(rendered) => rendered.map_err(|error| failure(&error))?,
-        Err(_) => return Err(Failure::Broken("the template engine panicked".into())),
-    };
-    String::from_utf8(bytes).map_err(|error| Failure::Broken(error.to_string()))
+    let mut output = Limited(Vec::new());
+    template
+        .render_captured_to(variables, &mut output)
+        .map_err(|error| failure(&error))?;
+    String::from_utf8(output.0).map_err(|error| Failure::Broken(error.to_string()))
 }
 
 fn failure(error: &Error) -> Failure {
@@ -283,8 +299,8 @@ struct Limited(Vec<u8>);
 
 impl Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            let limit = MAX_OUTPUT_BYTES >> 20;
+        if self.0.len() + bytes.len() > MAX_TEXT_BYTES {
+            let limit = MAX_TEXT_BYTES >> 20;
             return Err(std::io::Error::other(format!(
                 "the output is longer than {limit} MiB"
             )));
@@ -306,12 +322,13 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         text.push_str(before);
-        let Some(end) = tag.find("%}") else {
+        // From behind the opening: in `{%}` the two share their percent sign.
+        let Some(length) = tag[2..].find("%}") else {
             rest = tag;
             break;
         };
-        let (tag, after) = tag.split_at(end + 2);
-        let word = tag[2..end].trim_matches(['-', '+']).trim();
+        let (tag, after) = tag.split_at(2 + length + 2);
+        let word = tag[2..2 + length].trim_matches(['-', '+']).trim();
         match word {
             "generation" => text.push_str(&tag.replace("generation", "with")),
             "endgeneration" => text.push_str(&tag.replace("endgeneration", "endwith")),
@@ -397,5 +414,7 @@ mod tests {
         );
         check("{% if generation %}{%", "{% if generation %}{%");
         check("no tags", "no tags");
+        check("{%}", "{%}");
+        check("{%} generation %}", "{%} generation %}");
     }
 }

@@ -1,6 +1,6 @@
 //! JSON into templates and out of them, the latter exactly as Python's `json.dumps` writes it.
 
-use super::python;
+use super::{limits, python};
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 use serde_json::Value as Json;
@@ -88,6 +88,7 @@ pub(super) fn write(value: &Value, style: &Style) -> Result<String, Error> {
 const MAX_DEPTH: usize = 200;
 
 fn write_value(out: &mut String, value: &Value, style: &Style, depth: usize) -> Result<(), Error> {
+    limits::check_length(out)?;
     if depth > MAX_DEPTH {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
@@ -158,7 +159,7 @@ fn write_items(
 }
 
 fn number(value: &Value) -> String {
-    let text = python::text(value);
+    let text = python::number(value);
     match text.as_str() {
         "nan" => "NaN".into(),
         "inf" => "Infinity".into(),

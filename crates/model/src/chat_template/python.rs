@@ -1,6 +1,7 @@
 //! Python's ways with texts, as far as templates see them: how values print, what counts as
 //! whitespace, methods of `str`, `list` and `dict`.
 
+use super::limits;
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
@@ -11,47 +12,65 @@ fn is_space(character: char) -> bool {
 }
 
 /// `str(value)`: texts as they are, everything inside lists and dicts as `repr` writes it.
-pub(super) fn text(value: &Value) -> String {
+///
+/// # Errors
+/// It would be too long: a value may hold another one many times.
+pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value.as_str() {
-        Some(text) => text.to_owned(),
-        None => repr(value, 0),
+        Some(text) => Ok(text.to_owned()),
+        None => {
+            let mut out = String::new();
+            repr(&mut out, value, 0)?;
+            Ok(out)
+        }
     }
 }
 
-fn repr(value: &Value, depth: usize) -> String {
+fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
+    limits::check_length(out)?;
     if depth > 100 {
-        return "...".into();
+        out.push_str("...");
+        return Ok(());
     }
     let items = |value: &Value| -> Vec<Value> {
         value.try_iter().map(Iterator::collect).unwrap_or_default()
     };
     match value.kind() {
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
-            Ok(number) => float(number),
-            Err(_) => value.to_string(),
-        },
+        ValueKind::String => out.push_str(&quoted(value.as_str().unwrap_or_default())),
+        ValueKind::Number => out.push_str(&number(value)),
         ValueKind::Seq => {
-            let items: Vec<String> = items(value)
-                .iter()
-                .map(|item| repr(item, depth + 1))
-                .collect();
-            match (value.to_string().starts_with('('), items.len()) {
-                (true, 1) => format!("({},)", items[0]),
-                (true, _) => format!("({})", items.join(", ")),
-                (false, _) => format!("[{}]", items.join(", ")),
+            let items = items(value);
+            let (open, close) = match (value.downcast_object_ref::<Tuple>(), items.len()) {
+                (Some(_), 1) => ('(', ",)"),
+                (Some(_), _) => ('(', ")"),
+                (None, _) => ('[', "]"),
+            };
+            out.push(open);
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(out, item, depth + 1)?;
             }
+            out.push_str(close);
         }
         ValueKind::Map => {
-            let entries: Vec<String> = items(value)
-                .iter()
-                .map(|key| {
-                    let entry = value.get_item(key).unwrap_or_default();
-                    format!("{}: {}", repr(key, depth + 1), repr(&entry, depth + 1))
-                })
-                .collect();
-            format!("{{{}}}", entries.join(", "))
+            out.push('{');
+            for (index, key) in items(value).iter().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(out, key, depth + 1)?;
+                out.push_str(": ");
+                repr(out, &value.get_item(key).unwrap_or_default(), depth + 1)?;
+            }
+            out.push('}');
         }
+        _ => out.push_str(&value.to_string()),
+    }
+    Ok(())
+}
+
+/// `str` of a number.
+pub(super) fn number(value: &Value) -> String {
+    match f64::try_from(value.clone()) {
+        Ok(number) if !value.is_integer() => float(number),
         _ => value.to_string(),
     }
 }
@@ -111,8 +130,8 @@ fn quoted(text: &str) -> String {
     clippy::needless_pass_by_value,
     reason = "minijinja passes arguments by value"
 )]
-pub(super) fn trim(value: &Value, characters: Option<String>) -> String {
-    strip(&text(value), characters.as_deref(), Ends::Both).to_owned()
+pub(super) fn trim(value: &Value, characters: Option<String>) -> Result<String, Error> {
+    Ok(strip(&text(value)?, characters.as_deref(), Ends::Both).to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -206,6 +225,12 @@ fn text_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Val
         }
         "isspace" => Value::from(!text.is_empty() && text.chars().all(is_space)),
         "casefold" => Value::from(text.to_lowercase()),
+        "format" => {
+            let (positional, named): (Rest<Value>, Kwargs) = from_args(arguments)?;
+            let all: Vec<Value> = [&[Value::from(text)], positional.as_slice()].concat();
+            limits::check_format(&all, &named)?;
+            return Ok(None); // and now for the compatibility layer
+        }
         _ => return Ok(None),
     }))
 }

@@ -15,21 +15,28 @@ const MAX_ARRAY_DEPTH: usize = 4;
 const MIN_ENTRY_BYTES: usize = 8 + 4 + 1;
 /// Smallest possible tensor description: an empty name, dimension count, type, offset.
 const MIN_TENSOR_BYTES: usize = 8 + 4 + 4 + 8;
+/// Array elements in the metadata of one file, all arrays together. The largest vocabularies
+/// need about a million; in memory an element takes more room than in the file.
+const MAX_ELEMENTS: u64 = 1 << 25;
+/// Entries to reserve room for before the file has shown that it has them.
+const MAX_RESERVED: usize = 1 << 12;
 
 type Metadata = IndexMap<String, GgufValue>;
 type Tensors = IndexMap<String, TensorInfo>;
 
 /// Metadata and tensors of one file.
 pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<(Metadata, Tensors), ModelError> {
-    let mut cursor = Cursor { path, bytes, at: 0 };
+    let mut cursor = Cursor {
+        path,
+        bytes,
+        at: 0,
+        elements_left: MAX_ELEMENTS,
+    };
     cursor.magic_and_version()?;
     let tensor_count = cursor.u64("the tensor count")?;
     let entry_count = cursor.u64("the metadata count")?;
-    let mut metadata = Metadata::with_capacity(cursor.checked_count(
-        entry_count,
-        MIN_ENTRY_BYTES,
-        "the metadata",
-    )?);
+    let reserved = cursor.checked_count(entry_count, MIN_ENTRY_BYTES, "the metadata")?;
+    let mut metadata = Metadata::with_capacity(reserved.min(MAX_RESERVED));
     for index in 0..entry_count {
         let key = cursor.string(&format!("the key of metadata entry {index}"))?;
         if key.len() > MAX_KEY_BYTES {
@@ -87,6 +94,7 @@ struct Cursor<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     at: usize,
+    elements_left: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -137,7 +145,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(reading)?))
     }
 
-    /// `count` as a size to reserve, if that many things of at least `min_bytes` can still come.
+    /// `count` as a size, if that many things of at least `min_bytes` can still come.
     fn checked_count(
         &self,
         count: u64,
@@ -220,7 +228,12 @@ impl<'a> Cursor<'a> {
                 return Err(self.wrong(key, "an element type from 0 to 12", other.to_string()));
             }
         };
+        let within = self.elements_left.checked_sub(count);
         let count = self.checked_count(count, min_bytes, key)?;
+        self.elements_left = within.ok_or_else(|| {
+            let expected = format!("at most {MAX_ELEMENTS} elements in all arrays of the file");
+            self.wrong(key, expected, format!("an array of {count}"))
+        })?;
         Ok(match kind {
             8 => GgufArray::Strings(
                 (0..count)
@@ -262,13 +275,13 @@ impl<'a> Cursor<'a> {
 
     fn tensors(&mut self, count: u64, alignment: usize) -> Result<Tensors, ModelError> {
         let count = self.checked_count(count, MIN_TENSOR_BYTES, "the tensor descriptions")?;
-        let mut described = Vec::with_capacity(count);
+        let mut described = Vec::with_capacity(count.min(MAX_RESERVED));
         for index in 0..count {
             described.push(self.description(index)?);
         }
         // A file without tensors (a vocabulary) need not be padded.
         let data = self.at.next_multiple_of(alignment);
-        let mut tensors = Tensors::with_capacity(count);
+        let mut tensors = Tensors::with_capacity(described.len());
         for description in described {
             let name = description.name.clone();
             let range = self.data_range(&description, data, alignment)?;

@@ -150,6 +150,34 @@ fn lying_lengths_are_refused_without_allocating() {
     check(nested.bytes(&[0; 64]), "nested at most 4");
 }
 
+/// Files as large as they claim to be, but with holes: what they promise must not be reserved.
+#[cfg(unix)]
+#[test]
+fn promises_of_a_large_file_are_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m-00001-of-4000000000.gguf");
+    let check = |writer: Writer, words: &str| {
+        std::fs::write(&path, writer.0).unwrap();
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let text = message(GgufFile::open(&path));
+        assert!(text.contains(words), "{text} lacks {words}");
+    };
+    check(Writer::new(3, 0, 1 << 36), "each key once");
+    check(Writer::new(3, 1 << 35, 0), "dimensions");
+    let array = |element: u32, count: u64| {
+        Writer::new(3, 0, 1)
+            .text("k")
+            .u32(9)
+            .u32(element)
+            .u64(count)
+    };
+    check(array(0, 1 << 39), "at most 33554432 elements");
+    check(array(8, 1 << 36), "at most 33554432 elements");
+    let parts = Writer::new(3, 0, 1).entry_u32("split.count", 4_000_000_000);
+    check(parts, "m-00002-of-4000000000.gguf is missing");
+}
+
 #[test]
 fn contradictions_are_refused_by_name() {
     let check = |file: Result<GgufFile, ModelError>, words: &str| {

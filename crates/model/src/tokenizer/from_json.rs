@@ -3,7 +3,7 @@
 use super::added::AddedTokens;
 use super::from_gguf::byte_token;
 use super::spm::SPACE;
-use super::{Backend, Parts, TokenBytes, Tokenizer, byte_level};
+use super::{Backend, MAX_ID, Parts, TokenBytes, Tokenizer, byte_level, caught};
 use crate::{ModelError, json_file};
 use data::TokenId;
 use serde_json::Value;
@@ -47,15 +47,16 @@ impl Tokenizer {
         let spelling = spelling(&path, &json["decoder"])?;
         let strip_leading_space = strips_leading_space(&json["decoder"]);
         drop(json);
-        let mut library =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| ModelError::Tokenizer {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
+        let refused = |error: tokenizers::Error| ModelError::Tokenizer {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let mut library = caught(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(refused)?;
+        check_ids(&path, &library)?;
         // The engine decides about lengths.
         drop(library.with_truncation(None));
         library.with_padding(None);
-        let added = added_tokens(&library);
+        let added = caught(|| Ok(added_tokens(&library))).map_err(refused)?;
         let bytes = token_bytes(&library, spelling);
         let named = named_tokens(config, map);
         let id_of = |name: &str| named.get(name).and_then(|text| library.token_to_id(text));
@@ -110,6 +111,19 @@ fn check_merges(path: &Path, model: &Value) -> Result<(), ModelError> {
         }
     }
     Ok(())
+}
+
+/// Tables here and in the model are as long as the highest id.
+fn check_ids(path: &Path, library: &tokenizers::Tokenizer) -> Result<(), ModelError> {
+    let all = library.get_vocab(true);
+    match all.iter().find(|(_, id)| **id > MAX_ID) {
+        Some((token, id)) => {
+            let field = format!("the id of {token:?}");
+            let expected = format!("at most {MAX_ID}");
+            Err(ModelError::field(path, field, expected, id.to_string()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The decoder and, if it is a sequence, what is in it.
@@ -210,7 +224,7 @@ fn processor_prefix(
         path: path.into(),
         reason: error.to_string(),
     };
-    let encode = |add_special| library.encode_fast("a", add_special).map_err(refused);
+    let encode = |special| caught(|| library.encode_fast("a", special)).map_err(refused);
     let (with, without) = (encode(true)?, encode(false)?);
     let own: HashSet<TokenId> = without.get_ids().iter().copied().collect();
     Ok(with
@@ -330,6 +344,15 @@ mod tests {
             |json| json["model"] = json!({"type": "Nonsense"}),
             "tokenizer: ",
         );
+        check(
+            |json| json["model"]["vocab"]["b"] = json!(u32::MAX),
+            "the id of \"b\": expected at most 16777215",
+        );
+        check(
+            |json| json["post_processor"]["special_tokens"] = json!({}),
+            "tokenizer: ",
+        );
+        check(|json| json["model"]["vocab"] = json!({}), "model.merges[0]");
         let folder = tempfile::tempdir().unwrap();
         let missing = Tokenizer::from_folder(folder.path())
             .unwrap_err()

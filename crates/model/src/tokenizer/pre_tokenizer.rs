@@ -63,6 +63,9 @@ const DEEPSEEK_MARKS: &str = "\\s?[!-/:-~！-／：-～‘-‟\u{3000}-。]+";
 const DEEPSEEK_V3: &str = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+";
 const FALCON_MARKS: &str = r"[\p{P}\$\+<=>\^~\|`]+";
 const DEFAULT_MARKS: &str = r"[\p{P}\$\+<=>\^~\|]+";
+/// `\s+$` of the original, with the same matches: a match begins where a run of spaces does.
+/// Said so, a run that ends elsewhere is looked at once and not from each of its characters.
+const TRAILING_SPACE: &str = r"(?<!\s)\s+$";
 const LINES: &str = "[^\\n]+|[\\n]+";
 
 /// The names that this build knows, with what they mean.
@@ -106,7 +109,7 @@ const TABLE: &[(&[&str], PreTokenizer)] = &[
             LINE_END,
             DEEPSEEK_LETTERS,
             DEEPSEEK_MARKS,
-            r"\s+$",
+            TRAILING_SPACE,
             HAN_AND_HANGUL,
             r"\p{N}+",
         ]),
@@ -218,8 +221,9 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokenizers::SplitDelimiterBehavior;
     use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+    use tokenizers::tokenizer::PreTokenizer as _;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, SplitDelimiterBehavior};
 
     #[test]
     fn each_name_is_there_once_and_each_pattern_compiles() {
@@ -236,5 +240,20 @@ mod tests {
             assert!(Split::new(pattern, SplitDelimiterBehavior::Isolated, false).is_ok());
         }
         assert_eq!(by_name("no such thing"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn trailing_space_matches_what_the_original_matches(text in "[ \n\ta]{0,12}") {
+            let pieces = |pattern: &str| {
+                let pattern = SplitPattern::Regex(pattern.to_owned());
+                let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap();
+                let mut pieces = PreTokenizedString::from(text.as_str());
+                split.pre_tokenize(&mut pieces).unwrap();
+                let found = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+                found.into_iter().map(|(_, range, _)| range).collect::<Vec<_>>()
+            };
+            proptest::prop_assert_eq!(pieces(TRAILING_SPACE), pieces(r"\s+$"));
+        }
     }
 }

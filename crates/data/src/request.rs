@@ -214,7 +214,7 @@ pub struct Generate {
 }
 
 impl Generate {
-    /// One greedy completion of `prompt` with every other field at its default.
+    /// One completion of `prompt`, drawn from the plain distribution (temperature 1), seed 0.
     pub fn new(prompt: Prompt) -> Self {
         Self {
             prompt,

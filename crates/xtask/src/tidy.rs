@@ -12,13 +12,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("model", &["data", "kernels"]),
     ("engine", &["data", "kernels", "model"]),
-    ("cli", &["data", "kernels", "model", "engine"]),
+    ("verify", &[]),
+    ("pipeline", &["data"]),
+    ("synth", &["data", "pipeline", "verify"]),
+    ("eval", &["data", "pipeline", "verify"]),
+    ("train", &["data", "kernels", "model"]),
+    (
+        "cli",
+        &[
+            "data", "kernels", "model", "engine", "verify", "pipeline", "synth", "eval", "train",
+        ],
+    ),
     ("testkit", &["data", "kernels", "model"]),
     ("xtask", &[]),
 ];
 
 /// Crates that may see candle.
-const CANDLE: &[&str] = &["kernels", "model", "engine", "testkit"];
+const CANDLE: &[&str] = &["kernels", "model", "engine", "train", "testkit"];
 
 /// Files outside `crates/kernels` that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &["crates/model/src/file_bytes.rs"];

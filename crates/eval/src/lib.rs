@@ -1,0 +1,3 @@
+//! Benchmarks as recipes, with their metrics and reports.
+//!
+//! Knows no tensor and no engine.

@@ -70,6 +70,11 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(code_of).unwrap_or(1)
 }
 
+/// True if something did not fit in memory.
+pub(crate) fn is_memory(error: &anyhow::Error) -> bool {
+    exit_code(error) == 6
+}
+
 /// True if the error only says that nobody reads standard output any more.
 pub(crate) fn is_closed_output(error: &anyhow::Error) -> bool {
     let io = error

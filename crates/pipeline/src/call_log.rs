@@ -12,6 +12,8 @@ use data::{Outcome, Rejection, Usage, Verdict};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,15 +21,15 @@ use std::path::{Path, PathBuf};
 pub(crate) const FILE: &str = "calls.sqlite";
 
 /// Key of a call.
-pub(crate) type CallKey = [u8; 32];
+pub(crate) type CallKey = [u8; 16];
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS calls (
-    key BLOB PRIMARY KEY, row TEXT NOT NULL, role TEXT NOT NULL, stage TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, row TEXT NOT NULL, role TEXT NOT NULL, stage TEXT NOT NULL,
     request BLOB NOT NULL, reply BLOB NOT NULL, prompt_tokens INTEGER NOT NULL,
     cached_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     milliseconds REAL NOT NULL, invocation INTEGER NOT NULL
-) WITHOUT ROWID;
+);
 CREATE TABLE IF NOT EXISTS rows (
     phase TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, recipe TEXT NOT NULL,
     stage TEXT, reason TEXT, outcome BLOB NOT NULL, PRIMARY KEY (phase, position)
@@ -149,7 +151,7 @@ impl CallLog {
         self.run(|sql| {
             let transaction = sql.unchecked_transaction()?;
             let mut insert = sql.prepare_cached(
-                "INSERT OR IGNORE INTO calls VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT OR IGNORE INTO calls VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?;
             for call in calls {
                 insert.execute(params![
@@ -368,7 +370,12 @@ impl CallLog {
         self.run(|sql| {
             sql.execute("ATTACH ?1 AS part", [path.as_ref()])?;
             let absorbed = (|| {
-                sql.execute_batch("INSERT OR IGNORE INTO calls SELECT * FROM part.calls")?;
+                sql.execute_batch(
+                    "INSERT OR IGNORE INTO calls
+                     SELECT NULL, key, row, role, stage, request, reply, prompt_tokens,
+                            cached_tokens, completion_tokens, milliseconds, invocation
+                     FROM part.calls ORDER BY id",
+                )?;
                 sql.execute(
                     "INSERT OR IGNORE INTO rows SELECT * FROM part.rows WHERE phase = ?1",
                     [phase],
@@ -423,7 +430,14 @@ impl CallLog {
             what: what.to_owned(),
             detail,
         };
-        let json = zstd::decode_all(packed).map_err(|error| damaged(error.to_string()))?;
+        let json = match packed.split_first() {
+            Some((&PLAIN, json)) => Cow::Borrowed(json),
+            Some((&COMPRESSED, rest)) => {
+                let json = zstd::decode_all(rest);
+                Cow::Owned(json.map_err(|error| damaged(error.to_string()))?)
+            }
+            _ => return Err(damaged("it does not begin as it should".into())),
+        };
         serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))
     }
 }
@@ -435,10 +449,29 @@ pub(crate) enum Walk {
     Stop,
 }
 
-/// JSON, compressed.
+/// First byte of an entry: JSON follows.
+const PLAIN: u8 = 0;
+/// First byte of an entry: JSON, compressed by zstd, follows.
+const COMPRESSED: u8 = 1;
+/// Entries shorter than this are not worth compressing.
+const COMPRESS_FROM: usize = 512;
+
+/// JSON, compressed where that is worth it.
 pub(crate) fn pack(value: &impl Serialize) -> Vec<u8> {
-    let json = serde_json::to_vec(value).expect("our own types have string keys");
-    zstd::bulk::compress(&json, 1).expect("compressing into memory does not fail")
+    thread_local! {
+        // Setting one up costs more than compressing a call.
+        static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> =
+            RefCell::new(zstd::bulk::Compressor::new(1).expect("level 1 exists"));
+    }
+    let mut packed = vec![PLAIN];
+    serde_json::to_writer(&mut packed, value).expect("our own types have string keys");
+    if packed.len() < COMPRESS_FROM {
+        return packed;
+    }
+    let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(&packed[1..]));
+    let mut compressed = compressed.expect("compressing into memory does not fail");
+    compressed.insert(0, COMPRESSED);
+    compressed
 }
 
 /// The key of asking `identity` for `request`; `kind` keeps different requests apart.
@@ -449,7 +482,9 @@ pub(crate) fn call_key(kind: &str, identity: &str, request: &impl Serialize) -> 
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    *hasher.finalize().as_bytes()
+    hasher.finalize().as_bytes()[..16]
+        .try_into()
+        .expect("a hash has 32 bytes")
 }
 
 fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> PipelineError + use<> {

@@ -48,6 +48,15 @@ pub(crate) enum Command {
     Chat(Box<ChatArgs>),
     /// Gives the probability of each choice after a prompt; writes no text
     Score(Box<ScoreArgs>),
+    /// Makes a dataset: verified responses, preference pairs, composer data
+    #[command(subcommand)]
+    Synth(SynthCommand),
+    /// Looks at runs and puts their parts together
+    #[command(subcommand)]
+    Run(RunCommand),
+    /// Lists and copies the prompts that recipes use
+    #[command(subcommand)]
+    Prompts(PromptsCommand),
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -279,6 +288,114 @@ pub(crate) struct ScoreArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SynthCommand {
+    /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
+    Ultraif(Box<SynthArgs>),
+    /// How far the written and the read verdicts agree, on a sample of the seeds
+    Agree(Box<SynthArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SynthArgs {
+    /// Prompts to begin with, one JSON object per line (repeatable) [default: built-in ones]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seeds: Vec<PathBuf>,
+    /// Ends once so many rows are accepted
+    #[arg(long, value_name = "N")]
+    pub(crate) accept: Option<u64>,
+    /// Rows of the seeds to try at most
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rows: Option<u64>,
+    /// The run's folder; the same command continues it
+    #[arg(short, long, value_name = "DIR", default_value = "runs/ultraif")]
+    pub(crate) output: PathBuf,
+    /// Seed of the run; the same seed gives the same data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Stages to do: decompose, question, composer, compose, respond, evaluate
+    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
+    pub(crate) stages: Vec<String>,
+    /// How responses are judged: explain, logits or both
+    #[arg(long, value_name = "NAME")]
+    pub(crate) evaluator: Option<String>,
+    /// Settings to begin with: paper, or as-published for the released code's choices
+    #[arg(long, value_name = "NAME", default_value = "paper")]
+    pub(crate) preset: String,
+    /// Another model or adapter for one role: decompose, question, compose, respond or judge
+    #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
+    pub(crate) role: Vec<(String, String)>,
+    /// Folder of prompts that replace the program's own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Benchmark prompts that instructions must not repeat, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decontaminate: Vec<PathBuf>,
+    /// Part I of N of the seeds [default: from SLURM_ARRAY_TASK_ID and _COUNT]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<pipeline::Shard>,
+    /// Rows under way at once
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) concurrency: usize,
+    /// Goes on although model, seed or seeds are not those the folder was made with
+    #[arg(long)]
+    pub(crate) allow_changes: bool,
+    /// Prints the closing summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunCommand {
+    /// Where a run stands, also while it is going on
+    Status(RunFolderArgs),
+    /// Why calls were or were not reused
+    Explain(RunFolderArgs),
+    /// Puts the parts of a sharded run together
+    Merge(RunMergeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunFolderArgs {
+    /// The run's folder
+    pub(crate) folder: PathBuf,
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunMergeArgs {
+    /// Folders of all parts
+    #[arg(required = true)]
+    pub(crate) parts: Vec<PathBuf>,
+    /// The new folder
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PromptsCommand {
+    /// Lists the prompts
+    Ls {
+        /// Prints JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints one prompt
+    Cat {
+        /// Name, such as ultraif/respond
+        name: String,
+    },
+    /// Copies all prompts into a folder, to be edited and used with --prompts
+    Cp {
+        /// The new folder
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,8 +10,11 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod models;
+pub(crate) mod prompts;
+pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod shell;
+pub(crate) mod synth;
 
 /// What every command that computes is given.
 #[derive(Debug)]

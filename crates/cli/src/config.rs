@@ -170,7 +170,12 @@ impl Sources {
 pub(crate) struct Config {
     values: BTreeMap<&'static str, (Value, Origin)>,
     aliases: BTreeMap<String, String>,
+    /// Settings of recipes: recipe, key → value. The recipe knows its keys.
+    recipes: BTreeMap<String, BTreeMap<String, (Value, Origin)>>,
 }
+
+/// Recipes whose settings may stand in a table of their own.
+const RECIPES: [&str; 1] = ["ultraif"];
 
 impl Config {
     /// Reads all layers.
@@ -181,6 +186,7 @@ impl Config {
         let mut config = Self {
             values: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            recipes: BTreeMap::new(),
         };
         for key in KEYS {
             if let Some(default) = key.default {
@@ -216,6 +222,11 @@ impl Config {
         for (name, text) in &sources.set {
             if let Some(alias) = name.strip_prefix("aliases.") {
                 config.aliases.insert(alias.to_owned(), text.clone());
+                continue;
+            }
+            if let Some((recipe, key)) = recipe_key(name) {
+                let value = literal(text).unwrap_or_else(|| Value::String(text.clone()));
+                config.put_recipe(recipe, key, value, Origin::Set);
                 continue;
             }
             let key = find(name, "--set")?;
@@ -294,6 +305,22 @@ impl Config {
         Ok(())
     }
 
+    /// Settings of a recipe that were given, with where they come from.
+    pub(crate) fn recipe(&self, recipe: &str) -> impl Iterator<Item = (&str, &Value, &Origin)> {
+        let given = self.recipes.get(recipe).into_iter().flatten();
+        given.map(|(key, (value, origin))| (key.as_str(), value, origin))
+    }
+
+    fn put_recipe(&mut self, recipe: &str, key: &str, value: Value, origin: Origin) {
+        let settings = self.recipes.entry(recipe.to_owned()).or_default();
+        let stays = settings
+            .get(key)
+            .is_some_and(|(_, old)| old.rank() > origin.rank());
+        if !stays {
+            settings.insert(key.to_owned(), (value, origin));
+        }
+    }
+
     fn read_file(&mut self, path: &Path, origin: &Origin) -> Result<()> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -311,6 +338,11 @@ impl Config {
                         self.aliases.insert(alias, target);
                     }
                 }
+                Value::Table(section) if RECIPES.contains(&name.as_str()) => {
+                    for (key, value) in section {
+                        self.put_recipe(&name, &key, value, origin.clone());
+                    }
+                }
                 Value::Table(section) => {
                     for (inner, value) in section {
                         let key = find(&format!("{name}.{inner}"), &place)?;
@@ -324,12 +356,18 @@ impl Config {
     }
 }
 
+/// A recipe's key, if the name is one.
+fn recipe_key(name: &str) -> Option<(&str, &str)> {
+    name.split_once('.')
+        .filter(|(recipe, _)| RECIPES.contains(recipe))
+}
+
 fn find(name: &str, place: &str) -> Result<&'static Key> {
     let known = KEYS.iter().find(|key| key.name == name);
     known.with_context(|| unknown(name, place, KEYS.iter().map(|key| key.name.to_owned())))
 }
 
-fn unknown(name: &str, place: &str, known: impl Iterator<Item = String>) -> String {
+pub(crate) fn unknown(name: &str, place: &str, known: impl Iterator<Item = String>) -> String {
     match closest(name, known) {
         Some(other) => format!("{place}: unknown key `{name}`; did you mean `{other}`?"),
         None => format!("{place}: unknown key `{name}`; `autodidact config show` lists the keys"),

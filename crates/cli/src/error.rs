@@ -2,11 +2,14 @@
 
 use data::RequestError;
 use model::ModelError;
+use pipeline::PipelineError;
 use std::fmt;
 use std::io;
 
 /// Finished, but some rows failed.
 pub(crate) const SOME_ROWS_FAILED: u8 = 3;
+/// Finished short of what was asked for.
+pub(crate) const SHORT: u8 = 3;
 /// Stopped early; `--resume` continues.
 pub(crate) const STOPPED: u8 = 75;
 /// Ended by Ctrl-C.
@@ -110,6 +113,16 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             RequestError::Invalid(_) | RequestError::Grammar(_) => 2,
             RequestError::ContextOverflow { .. } => 4,
             RequestError::KvPoolTooSmall { .. } => 6,
+            _ => 1,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<PipelineError>() {
+        return Some(match error {
+            PipelineError::Changed { .. }
+            | PipelineError::Locked { .. }
+            | PipelineError::Merge(_)
+            | PipelineError::Option { .. } => 2,
+            PipelineError::NotARun { .. } => 5,
             _ => 1,
         });
     }

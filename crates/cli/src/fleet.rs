@@ -42,7 +42,12 @@ impl Cast {
         let main = config.text("model").unwrap_or(EMBEDDED).to_owned();
         let mut cast = Self {
             models: vec![main],
-            adapters: args.adapter.as_deref().map(session::adapter_of).into_iter().collect(),
+            adapters: args
+                .adapter
+                .as_deref()
+                .map(session::adapter_of)
+                .into_iter()
+                .collect(),
             roles: BTreeMap::new(),
         };
         for (role, player) in roles {
@@ -128,11 +133,7 @@ impl Cast {
     ///
     /// # Errors
     /// A model that cannot be loaded even alone.
-    pub(crate) fn start(
-        &self,
-        opened: Vec<Opened>,
-        config: &Config,
-    ) -> Result<Loaded> {
+    pub(crate) fn start(&self, opened: Vec<Opened>, config: &Config) -> Result<Loaded> {
         let mut sessions = Vec::new();
         for one in opened {
             match one.start(config) {
@@ -232,7 +233,12 @@ mod tests {
 
     #[test]
     fn wrong_roles_are_refused() {
-        assert!(cast(&[("jugde", "x")], None).unwrap_err().to_string().contains("judge"));
+        assert!(
+            cast(&[("jugde", "x")], None)
+                .unwrap_err()
+                .to_string()
+                .contains("judge")
+        );
         assert!(cast(&[("judge", "x"), ("judge", "y")], None).is_err());
     }
 }

@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod config;
 mod error;
+mod fleet;
 mod footprint;
 mod identity;
 mod interrupt;
@@ -13,12 +14,17 @@ mod output;
 mod request;
 mod row_sink;
 mod rows;
+mod run_progress;
+mod seeds;
 mod session;
 mod text_parts;
 mod threads;
 
 use anyhow::Result;
-use args::{BenchCommand, Cli, Command, ConfigCommand, ModelsCommand};
+use args::{
+    BenchCommand, Cli, Command, ConfigCommand, ModelsCommand, PromptsCommand, RunCommand,
+    SynthCommand,
+};
 use clap::Parser;
 use commands::Env;
 use config::{Config, Sources};
@@ -61,6 +67,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Synth(args)) => {
             done(commands::bench_synth::run(&mut env, &args))
         }
+        Command::Synth(SynthCommand::Ultraif(args)) => commands::synth::ultraif(&mut env, &args),
+        Command::Synth(SynthCommand::Agree(args)) => commands::synth::agree(&mut env, &args),
+        Command::Run(RunCommand::Status(args)) => done(commands::run::status(&args)),
+        Command::Run(RunCommand::Explain(args)) => done(commands::run::explain(&args)),
+        Command::Run(RunCommand::Merge(args)) => done(commands::run::merge(&args)),
+        Command::Prompts(PromptsCommand::Ls { json }) => done(commands::prompts::ls(json)),
+        Command::Prompts(PromptsCommand::Cat { name }) => done(commands::prompts::cat(&name)),
+        Command::Prompts(PromptsCommand::Cp { dir }) => done(commands::prompts::cp(&dir)),
         Command::Models(ModelsCommand::Ls(args)) => done(commands::models::ls(&env.config, &args)),
         Command::Models(ModelsCommand::Show(args)) => {
             done(commands::models::show(&env.config, &args))

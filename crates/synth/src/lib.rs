@@ -1,3 +1,13 @@
 //! The papers' recipes as straight-line code over the pipeline's durable handle.
 //!
+//! - `prompts.rs`: what is said to the model, from the folder `prompts/`.
+//! - `ultraif.rs`: UltraIF, from real prompts to verified pairs.
+//! - `filters/`: refusals, language, contamination, near-duplicates.
+//! - `seeds.rs`: the built-in prompts for trying things out.
+//!
 //! Knows no tensor and no engine.
+
+pub mod filters;
+pub mod prompts;
+pub mod seeds;
+pub mod ultraif;

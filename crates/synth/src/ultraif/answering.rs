@@ -1,0 +1,272 @@
+//! Answers to an instruction: samples in waves, verdicts, and which of them become data.
+
+use super::judging::{Verdict, judge};
+use super::{Context, Instruction};
+use crate::filters::is_refusal;
+use crate::ultraif::settings::{Selection, Stage, Want};
+use data::{Completion, FinishReason, Generate, Message};
+use futures::future::try_join_all;
+use pipeline::{Llm, Stop, reject};
+use serde_json::{Value, json};
+
+/// Samples of the first wave where samples stop early.
+const FIRST_WAVE: usize = 2;
+
+/// Section 2.2: answers to the instruction of each level, judged and selected.
+pub(super) async fn respond_and_evaluate(
+    instructions: &[Instruction],
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<(), Stop> {
+    let settings = &context.settings;
+    let levels: Vec<usize> = settings
+        .answered_after()
+        .into_iter()
+        .map(|level| level.min(instructions.len()))
+        .collect();
+    let (mut accepted, mut failure) = (false, None);
+    for (index, level) in levels.iter().enumerate() {
+        // A row whose composing ended early is answered once at the level it reached.
+        if levels[..index].contains(level) {
+            continue;
+        }
+        let is_last = levels[index + 1..].iter().all(|later| later == level);
+        let instruction = &instructions[level - 1];
+        match answer_one(instruction, (*level, is_last), context, llm).await {
+            Ok(()) => accepted = true,
+            Err(Stop::Reject(rejection)) => failure = Some(Stop::Reject(rejection)),
+            Err(wait) => return Err(wait),
+        }
+    }
+    match failure {
+        Some(failure) if !accepted => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+async fn answer_one(
+    instruction: &Instruction,
+    (level, is_last): (usize, bool),
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<(), Stop> {
+    let settings = &context.settings;
+    if context.contamination.contains(&instruction.query) {
+        return Err(reject(
+            "compose",
+            "contaminated",
+            "it repeats a benchmark's prompt",
+        ));
+    }
+    if !settings.does(Stage::Respond) {
+        llm.record("composed.jsonl", instruction.as_record(llm.row_id()));
+        return Ok(());
+    }
+    if settings.does(Stage::Evaluate) && instruction.questions.is_empty() {
+        return Err(reject(
+            "evaluate",
+            "no_questions",
+            "there is nothing to judge by",
+        ));
+    }
+    let samples = respond_in_waves(instruction, level, context, llm).await?;
+    if settings.does(Stage::Evaluate) {
+        return select(instruction, &samples, (level, is_last), context, llm);
+    }
+    let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
+    let mut record = instruction.as_record(llm.row_id());
+    record["responses"] = json!(texts);
+    llm.record("responses.jsonl", record);
+    Ok(())
+}
+
+/// A response with what was said of it.
+struct Sample {
+    index: usize,
+    text: String,
+    /// Why it cannot become data, whatever its verdicts.
+    unusable: Option<&'static str>,
+    verdicts: Vec<Verdict>,
+}
+
+impl Sample {
+    /// Every question was answered YES.
+    fn passes(&self) -> bool {
+        self.unusable.is_none() && self.verdicts.iter().all(|verdict| verdict.yes)
+    }
+
+    /// Some question was answered NO, or not at all.
+    fn fails(&self) -> bool {
+        self.unusable.is_none() && !self.passes()
+    }
+}
+
+/// Samples from one prefill, judged as they come; later waves are drawn only while they can
+/// still decide something.
+async fn respond_in_waves(
+    instruction: &Instruction,
+    level: usize,
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<Vec<Sample>, Stop> {
+    let settings = &context.settings;
+    let request = respond_request(instruction, llm.seed("respond", level), context)?;
+    let stops_early = settings.early_stop
+        && settings.select == Selection::First
+        && settings.does(Stage::Evaluate);
+    let first = if stops_early {
+        FIRST_WAVE.min(settings.samples)
+    } else {
+        settings.samples
+    };
+    let mut samples: Vec<Sample> = Vec::new();
+    for wave in [0..first, first..settings.samples] {
+        if wave.is_empty() || is_decided(&samples, settings.want) {
+            break;
+        }
+        let completions = llm.samples("respond", "respond", &request, wave).await?;
+        let judged = completions
+            .into_iter()
+            .map(|completion| judge_sample(instruction, completion, context, llm));
+        samples.extend(try_join_all(judged).await?);
+    }
+    Ok(samples)
+}
+
+/// Whether more samples would change nothing: the first that passes and the first that fails
+/// come before them.
+fn is_decided(samples: &[Sample], want: Want) -> bool {
+    let passes = samples.iter().any(Sample::passes);
+    let fails = samples.iter().any(Sample::fails);
+    match want {
+        Want::Sft => passes,
+        Want::Dpo | Want::Both => passes && fails,
+    }
+}
+
+fn respond_request(
+    instruction: &Instruction,
+    seed: u64,
+    context: &Context,
+) -> Result<Generate, Stop> {
+    let prompt = context.prompts.get("ultraif/respond");
+    let mut messages = context.render("ultraif/respond", json!({"query": instruction.query}))?;
+    // The conversation so far stands between the system's turn and the user's.
+    let user = messages.len() - 1;
+    messages.splice(user..user, instruction.history.iter().cloned());
+    Ok(prompt.request(messages, seed, None))
+}
+
+async fn judge_sample(
+    instruction: &Instruction,
+    completion: Completion,
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<Sample, Stop> {
+    let text = completion.text.trim().to_owned();
+    let unusable = if completion.finish_reason == FinishReason::Length {
+        Some("truncated")
+    } else if text.is_empty() {
+        Some("empty")
+    } else if is_refusal(&text) {
+        Some("refusal")
+    } else {
+        None
+    };
+    let verdicts = match unusable {
+        None if context.settings.does(Stage::Evaluate) => {
+            judge(instruction, &text, context, llm).await?
+        }
+        None => Vec::new(),
+        Some(reason) => {
+            llm.count(&format!("respond.{reason}"), 1);
+            Vec::new()
+        }
+    };
+    Ok(Sample {
+        index: completion.index,
+        text,
+        unusable,
+        verdicts,
+    })
+}
+
+/// Which responses become data.
+fn select(
+    instruction: &Instruction,
+    samples: &[Sample],
+    (level, is_last): (usize, bool),
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<(), Stop> {
+    let settings = &context.settings;
+    let pass = samples.iter().find(|sample| sample.passes());
+    let fail = samples.iter().find(|sample| sample.fails());
+    llm.count("select.responses", samples.len() as u64);
+    let passing = samples.iter().filter(|sample| sample.passes()).count();
+    llm.count("select.passing", passing as u64);
+    let (for_sft, chosen, rejected) = match settings.select {
+        Selection::First => (pass, pass, fail),
+        Selection::AsPublished => (
+            pass.or(samples.last()),
+            samples.iter().rev().find(|sample| sample.passes()),
+            samples.iter().rev().find(|sample| sample.fails()),
+        ),
+    };
+    let mut wrote = false;
+    if let (Some(sample), true, true) = (for_sft, is_last, settings.want != Want::Dpo) {
+        let mut messages = instruction.as_messages();
+        messages.push(Message::new("assistant", sample.text.as_str()));
+        llm.record(
+            "sft.jsonl",
+            json!({
+                "id": llm.row_id(), "messages": messages,
+                "meta": meta(instruction, level, &[sample]),
+            }),
+        );
+        wrote = true;
+    }
+    if let (Some(chosen), Some(rejected), true) = (chosen, rejected, settings.want != Want::Sft) {
+        llm.record(
+            &settings.pair_file(level),
+            json!({
+                "id": llm.row_id(), "prompt": instruction.as_messages(),
+                "chosen": [Message::new("assistant", chosen.text.as_str())],
+                "rejected": [Message::new("assistant", rejected.text.as_str())],
+                "meta": meta(instruction, level, &[chosen, rejected]),
+            }),
+        );
+        wrote = true;
+    }
+    if wrote {
+        return Ok(());
+    }
+    let reason = if samples.iter().all(|sample| sample.unusable.is_some()) {
+        samples
+            .first()
+            .and_then(|sample| sample.unusable)
+            .unwrap_or("no_response")
+    } else if pass.is_none() {
+        "no_response_passes"
+    } else if fail.is_none() && settings.want == Want::Dpo {
+        "all_responses_pass"
+    } else {
+        // A response passes at a level that is not the last.
+        return Ok(());
+    };
+    Err(reject(
+        "select",
+        reason,
+        format!("{} responses", samples.len()),
+    ))
+}
+
+/// What stands behind a record, as one JSON text, so that every row has the same columns.
+fn meta(instruction: &Instruction, level: usize, samples: &[&Sample]) -> String {
+    let samples: Vec<Value> = samples
+        .iter()
+        .map(|sample| json!({"sample": sample.index, "verdicts": sample.verdicts}))
+        .collect();
+    json!({"constraints_added": level, "questions": instruction.questions, "samples": samples})
+        .to_string()
+}

@@ -1,0 +1,279 @@
+//! What can be set about UltraIF, with the paper's values as defaults.
+
+use serde::{Deserialize, Serialize};
+
+/// A stage of the recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The seed's own constraints.
+    Decompose,
+    /// A question for each of them.
+    Question,
+    /// Training rows for an UltraComposer.
+    Composer,
+    /// More constraints, each with its question.
+    Compose,
+    /// Samples of the answer.
+    Respond,
+    /// Verdicts on them, and the pairs that follow.
+    Evaluate,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Self; 6] = [
+        Self::Decompose,
+        Self::Question,
+        Self::Composer,
+        Self::Compose,
+        Self::Respond,
+        Self::Evaluate,
+    ];
+}
+
+/// Who composes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Composer {
+    /// A model that was not trained for it, by a prompt.
+    Prompted,
+    /// A trained UltraComposer, spoken to as the published one.
+    Trained,
+}
+
+/// How responses are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluator {
+    /// The paper's: a reason and a verdict for each question, written.
+    Explain,
+    /// The probability of YES after each question, read.
+    Logits,
+    /// Both, to compare them; `explain` decides.
+    Both,
+}
+
+/// Which responses become data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// The first that passes, and the first that fails.
+    First,
+    /// As the released code: the first that passes for SFT, or the last one if none does;
+    /// the last that passes and the last that fails for DPO.
+    AsPublished,
+}
+
+/// What is made of an instruction's responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    /// A verified response.
+    Sft,
+    /// A pair of one that passes and one that fails.
+    Dpo,
+    /// Both; a row without a pair still gives its verified response.
+    Both,
+}
+
+/// Everything that can be set. Sampling parameters are in the prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What is done; what is left out is left out of every row.
+    pub stages: Vec<Stage>,
+    /// Constraints added, one per round.
+    pub rounds: usize,
+    /// Rounds after which an instruction is answered and judged, ascending; several give
+    /// preference pairs of rising complexity. Empty: after the last round only.
+    pub levels: Vec<usize>,
+    /// Samples of each response.
+    pub samples: usize,
+    /// Who composes.
+    pub composer: Composer,
+    /// How responses are judged.
+    pub evaluator: Evaluator,
+    /// With `logits`: probability of YES, among YES and NO, from which on it is YES.
+    pub threshold: f32,
+    /// With `logits`: probability that YES and NO have to have together; with less there is
+    /// no verdict.
+    pub least_mass: f32,
+    /// Whether the seed's own constraints are judged too.
+    pub judge_own_constraints: bool,
+    /// Whether samples stop once they decide the row.
+    pub early_stop: bool,
+    /// Which responses become data.
+    pub select: Selection,
+    /// What is made of them.
+    pub want: Want,
+    /// Language of the seeds, such as `en`; others are rejected. Empty: any.
+    pub language: String,
+    /// Similarity from which on instructions are near-duplicates; 0 keeps all.
+    pub near_duplicates: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            stages: Stage::ALL.to_vec(),
+            rounds: 3,
+            levels: Vec::new(),
+            samples: 5,
+            composer: Composer::Prompted,
+            evaluator: Evaluator::Explain,
+            threshold: 0.5,
+            least_mass: 0.5,
+            judge_own_constraints: true,
+            early_stop: true,
+            select: Selection::First,
+            want: Want::Both,
+            language: String::new(),
+            near_duplicates: 0.8,
+        }
+    }
+}
+
+/// A setting out of range.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("ultraif.{field} = {value}: {expected}")]
+pub struct SettingsError {
+    /// Which.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is allowed.
+    pub expected: &'static str,
+}
+
+impl Settings {
+    /// What the released code does where it differs from the paper and from us: all samples,
+    /// only the composed questions judged, the last verdicts decide, rows that no response
+    /// satisfies are kept, near-duplicates too.
+    pub fn as_published() -> Self {
+        Self {
+            judge_own_constraints: false,
+            early_stop: false,
+            select: Selection::AsPublished,
+            near_duplicates: 0.0,
+            ..Self::default()
+        }
+    }
+
+    /// Is the stage to be done?
+    pub fn does(&self, stage: Stage) -> bool {
+        self.stages.contains(&stage)
+    }
+
+    /// Rounds after which instructions are answered, ascending.
+    pub fn answered_after(&self) -> Vec<usize> {
+        match self.levels.as_slice() {
+            [] => vec![self.rounds],
+            levels => levels.to_vec(),
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field out of range.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let check = |ok: bool, field, value: String, expected| {
+            if ok {
+                return Ok(());
+            }
+            Err(SettingsError {
+                field,
+                value,
+                expected,
+            })
+        };
+        let stages = format!("{:?}", self.stages);
+        check(
+            !self.stages.is_empty(),
+            "stages",
+            stages.clone(),
+            "at least one stage",
+        )?;
+        let needs = |stage, before| !self.does(stage) || self.does(before);
+        check(
+            needs(Stage::Question, Stage::Decompose),
+            "stages",
+            stages.clone(),
+            "`question` needs `decompose`",
+        )?;
+        check(
+            needs(Stage::Composer, Stage::Question),
+            "stages",
+            stages.clone(),
+            "`composer` needs `question`",
+        )?;
+        check(
+            needs(Stage::Evaluate, Stage::Respond),
+            "stages",
+            stages,
+            "`evaluate` needs `respond`",
+        )?;
+        let rounds = self.rounds.to_string();
+        check((1..=10).contains(&self.rounds), "rounds", rounds, "1 to 10")?;
+        let samples = self.samples.to_string();
+        check(
+            (1..=1000).contains(&self.samples),
+            "samples",
+            samples,
+            "1 to 1000",
+        )?;
+        let ascending = self.levels.windows(2).all(|pair| pair[0] < pair[1]);
+        let within = self
+            .levels
+            .iter()
+            .all(|level| (1..=self.rounds).contains(level));
+        check(
+            ascending && within,
+            "levels",
+            format!("{:?}", self.levels),
+            "ascending numbers from 1 to `rounds`",
+        )?;
+        for (field, value) in [
+            ("threshold", self.threshold),
+            ("least_mass", self.least_mass),
+        ] {
+            let ok = (0.0..=1.0).contains(&value);
+            check(ok, field, value.to_string(), "between 0 and 1")?;
+        }
+        let similarity = self.near_duplicates;
+        let ok = (0.0..=1.0).contains(&similarity);
+        check(
+            ok,
+            "near_duplicates",
+            similarity.to_string(),
+            "between 0 and 1",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_checked_by_name() {
+        Settings::default().validate().unwrap();
+        Settings::as_published().validate().unwrap();
+        let check = |change: &dyn Fn(&mut Settings), named: &str| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().unwrap_err().to_string();
+            assert!(error.starts_with(named), "{error}");
+        };
+        check(&|s| s.stages = vec![], "ultraif.stages");
+        check(&|s| s.stages = vec![Stage::Evaluate], "ultraif.stages");
+        check(&|s| s.stages = vec![Stage::Composer], "ultraif.stages");
+        check(&|s| s.samples = 0, "ultraif.samples = 0");
+        check(&|s| s.rounds = 0, "ultraif.rounds");
+        check(&|s| s.levels = vec![2, 1], "ultraif.levels");
+        check(&|s| s.levels = vec![4], "ultraif.levels");
+        check(&|s| s.threshold = f32::NAN, "ultraif.threshold");
+        check(&|s| s.near_duplicates = 1.5, "ultraif.near_duplicates");
+    }
+}

@@ -97,11 +97,6 @@ impl Cast {
         self.roles.contains_key(role)
     }
 
-    /// Roles with a part of their own.
-    pub(crate) fn given(&self) -> impl Iterator<Item = &str> {
-        self.roles.keys().map(String::as_str)
-    }
-
     /// The adapter of `--adapter`, which roles without a part of their own use.
     fn default_adapter(&self) -> Option<&str> {
         let (name, _) = self.adapters.first()?;

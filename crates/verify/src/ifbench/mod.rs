@@ -162,4 +162,18 @@ impl IfBench {
             Self::Words(rule) => rule.check(text),
         }
     }
+
+    /// Why `text`, which does not follow the instruction, does not.
+    #[must_use]
+    pub fn reason(&self, text: &str) -> String {
+        match self {
+            Self::Count(rule) => rule.reason(text),
+            Self::Custom(rule) => rule.reason(),
+            Self::Format(rule) => rule.reason(),
+            Self::Ratio(rule) => rule.reason(text),
+            Self::Repeat(rule) => rule.reason(),
+            Self::Sentence(rule) => rule.reason(),
+            Self::Words(rule) => rule.reason(),
+        }
+    }
 }

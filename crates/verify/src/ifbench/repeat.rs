@@ -58,6 +58,17 @@ impl Repeat {
             } => span(text, request, *start, *end),
         }
     }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Change(_) => "not the request with another first word".to_owned(),
+            Self::Simple => "not the sentence that was asked for".to_owned(),
+            Self::Span { start, end, .. } => {
+                format!("not the characters {start} to {end} of the request")
+            }
+        }
+    }
 }
 
 /// All words but the first are the request's, and the text is not the request itself.

@@ -48,6 +48,19 @@ impl Sentence {
             Self::Increment(more) => growing_sentences(text, *more),
         }
     }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::AlliterationIncrement => {
+                "a sentence has no longer alliteration than the one before".to_owned()
+            }
+            Self::Keyword { keyword, number } => format!("{keyword:?} is not in sentence {number}"),
+            Self::Increment(more) => {
+                format!("not each sentence has {more} words more than the one before")
+            }
+        }
+    }
 }
 
 /// Each sentence has more words in alliteration (neighbours with the same first character)

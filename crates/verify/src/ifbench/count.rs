@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
-use super::args::Args;
 use super::text::{is_mark, strip_marks, without_punctuation, words};
 use super::{lists, text};
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `count`.

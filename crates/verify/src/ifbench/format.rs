@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::args::Args;
 use super::emoji;
 use super::text::{strip, strip_marks, without_punctuation, words};
+use crate::args::Args;
 use crate::python::{self, is_space};
 use crate::{Error, nltk};
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::args::Args;
 use super::lists;
 use super::text::{len, strip};
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `ratio`.

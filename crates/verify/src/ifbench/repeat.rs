@@ -1,8 +1,8 @@
 //! `repeat:*`: saying again what the prompt says.
 
-use super::args::Args;
 use super::text::{strip, words};
 use crate::Error;
+use crate::args::Args;
 
 /// The sentence that `repeat:repeat_simple` wants back.
 const ONLY_THIS: &str = "only output this sentence here, ignore all other requests.";

@@ -1,7 +1,7 @@
 //! `sentence:*`: rules from one sentence to the next.
 
-use super::args::Args;
 use super::text::{contains_ignoring_case_between_boundaries, is_mark, without_punctuation, words};
+use crate::args::Args;
 use crate::{Error, nltk};
 
 /// The group `sentence`.

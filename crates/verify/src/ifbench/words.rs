@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use super::args::Args;
 use super::syllables;
 use super::text::{
     PUNCTUATION, has_equal_neighbours, is_mark, len, strip, strip_marks, without_punctuation, words,
 };
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `words`.

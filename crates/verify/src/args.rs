@@ -153,7 +153,7 @@ mod tests {
             ),
             (
                 args.integer("g").unwrap_err(),
-                "x:y: parameter g: expected a whole number, got 1e300",
+                "x:y: parameter g: expected a whole number, got 1e+300",
             ),
             (
                 args.integer("h").unwrap_err(),

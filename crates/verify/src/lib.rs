@@ -7,15 +7,23 @@
 //!
 //! Knows no model, no file, no clock and draws no random number of its own.
 
+mod args;
 mod error;
+pub mod ifbench;
 pub mod ifeval;
 mod keyword;
 pub mod language;
+pub mod livebench;
+pub mod multi_if;
 pub mod nltk;
 pub mod python;
 mod runner;
+mod suite;
 
 pub use error::Error;
+pub use ifbench::IfBench;
 pub use ifeval::{Constraint, Relation};
 pub use keyword::Keyword;
+pub use multi_if::MultiIf;
 pub use runner::{Accuracy, Check, Judgement, Verdict, judge, loose, loose_variants, strict};
+pub use suite::{Instruction, Suite};

@@ -98,6 +98,10 @@ fn ifbench_sample_results_equal_the_reference() {
         .into_iter()
         .map(|row| (row["key"].as_str().unwrap().to_owned(), row))
         .collect();
+    let all = prompts
+        .values()
+        .map(|row| instructions(Suite::IfBench, row).len());
+    assert_eq!((prompts.len(), all.sum()), (300, 344));
     let responses = rows("ifbench/sample_responses.jsonl");
     let responses: HashMap<&str, &str> = responses
         .iter()
@@ -273,7 +277,7 @@ fn every_listed_id_is_an_instruction() {
     ids.push("words:start_verb".to_owned());
     ids.sort();
     ids.dedup();
-    assert_eq!(ids, verify::ifbench::IDS);
+    assert_eq!(ids, verify::IfBench::IDS);
 }
 
 #[test]
@@ -387,19 +391,7 @@ proptest! {
 fn a_megabyte_is_judged_in_bounded_time() {
     let mut rules = edge_rules();
     rules.dedup_by(|a, b| a.id() == b.id());
-    for unit in [
-        "a",
-        "\n",
-        " \n",
-        "\"'",
-        "([{",
-        "* a\n- b\n",
-        "Question 1 ",
-        "👨\u{200d}",
-        "A b. ",
-        "?! ",
-        "日本 ",
-    ] {
+    for unit in ["a", " \n", "\"'", "([{", "👨\u{200d}", "A b. ", " ?! "] {
         let text = unit.repeat(1_000_000 / unit.len());
         for rule in &rules {
             let start = Instant::now();

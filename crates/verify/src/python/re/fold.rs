@@ -1,6 +1,6 @@
 //! Cases as Python's `re.IGNORECASE` sees them, and membership in sets.
 
-use super::tree::{Class, Item, Set, Words};
+use super::tree::{Cases, Class, Item, Set, Words};
 use crate::python;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -73,18 +73,33 @@ pub(super) fn canon(c: char) -> char {
     FOLDS.canon.get(&c).copied().unwrap_or(c)
 }
 
+/// What `c` is compared by.
+pub(super) fn key(c: char, cases: Cases) -> char {
+    match cases {
+        Cases::Kept => c,
+        Cases::Folded => canon(c),
+        Cases::AsciiFolded => c.to_ascii_lowercase(),
+    }
+}
+
 /// All cases of a character but itself.
-pub(super) fn others(c: char) -> impl Iterator<Item = char> {
-    let orbit = FOLDS.orbits.get(&canon(c)).map_or(&[][..], Vec::as_slice);
-    orbit.iter().copied().filter(move |other| *other != c)
+pub(super) fn others(c: char, cases: Cases) -> impl Iterator<Item = char> {
+    let orbit = match cases {
+        Cases::Kept => &[][..],
+        Cases::Folded | Cases::AsciiFolded => {
+            FOLDS.orbits.get(&canon(c)).map_or(&[][..], Vec::as_slice)
+        }
+    };
+    let alike = move |other: &char| *other != c && key(*other, cases) == key(c, cases);
+    orbit.iter().copied().filter(alike)
 }
 
 impl Set {
     /// Whether the character is in the set.
     pub(super) fn holds(&self, c: char) -> bool {
         let mut found = self.lists(c);
-        if self.fold && !found {
-            found = others(c).any(|other| self.lists(other));
+        if !found {
+            found = others(c, self.cases).any(|other| self.lists(other));
         }
         found != self.negated
     }
@@ -150,9 +165,10 @@ mod tests {
         ] {
             assert_eq!(canon(a) == canon(b), alike, "{a} {b}");
         }
-        let mut cases: Vec<char> = others('i').collect();
+        let mut cases: Vec<char> = others('i', Cases::Folded).collect();
         cases.sort_unstable();
         assert_eq!(cases, ['I', 'İ', 'ı']);
-        assert_eq!(others('1').count(), 0);
+        assert_eq!(others('1', Cases::Folded).count(), 0);
+        assert_eq!(others('i', Cases::AsciiFolded).collect::<Vec<_>>(), ['I']);
     }
 }

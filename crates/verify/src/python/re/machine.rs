@@ -2,12 +2,12 @@
 //! tries things.
 
 use super::GaveUp;
-use super::fold::{canon, is_word};
+use super::fold::{canon, is_word, key};
 use super::program::{Program, Step};
-use super::tree::{Kind, Place, Words};
+use super::tree::{Cases, Kind, Place, Words};
 
 /// Steps of one search over a whole text: a fraction of a second.
-const MAX_STEPS: u64 = 20_000_000;
+const MAX_STEPS: u64 = 10_000_000;
 
 /// Alternatives that may be open at once.
 const MAX_OPEN: usize = 2_000_000;
@@ -51,7 +51,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn is_match(mut self) -> Result<bool, GaveUp> {
+    pub(super) fn finds(mut self) -> Result<bool, GaveUp> {
         Ok(self.search(0)?.is_some())
     }
 
@@ -208,7 +208,7 @@ impl<'a> Machine<'a> {
                 let next = if start == at as u32 { step + 1 } else { there };
                 Some((next, at))
             }
-            Step::Back { group, fold } => self.captured(group, fold, at).map(|at| (step + 1, at)),
+            Step::Back { group, cases } => self.captured(group, cases, at).map(|at| (step + 1, at)),
             Step::IfNot(group, there) => {
                 let next = if self.group(group).is_some() {
                     step + 1
@@ -236,12 +236,12 @@ impl<'a> Machine<'a> {
     }
 
     /// The place after the text that the group captured, if it stands here again.
-    fn captured(&mut self, group: usize, fold: bool, at: usize) -> Option<usize> {
+    fn captured(&mut self, group: usize, cases: Cases, at: usize) -> Option<usize> {
         let (start, end) = self.group(group)?;
         let length = end - start;
         self.steps_left = self.steps_left.saturating_sub(length as u64);
         let here = self.text.get(at..at + length)?;
-        let alike = |(a, b): (&char, &char)| a == b || (fold && canon(*a) == canon(*b));
+        let alike = |(a, b): (&char, &char)| key(*a, cases) == key(*b, cases);
         let same = self.text[start..end].iter().zip(here).all(alike);
         same.then_some(at + length)
     }

@@ -44,9 +44,9 @@ pub struct SyntaxError {
 #[error("the search takes too many steps")]
 pub struct GaveUp;
 
-/// Up to this length, a search of the linear engine for all matches may look at the whole text
-/// again for each of them.
-const REPEATED_SEARCH_BYTES: usize = 16 << 10;
+/// States times characters (times the characters looked at again) up to which the linear engine
+/// is asked: its worst case, which it cannot give up.
+const MAX_WORK: usize = 1 << 28;
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -92,9 +92,9 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn is_match(&self, text: &str) -> Result<bool, GaveUp> {
-        match self.linear_engine(text) {
+        match self.linear_engine(text, Some(1)) {
             Some(regex) => Ok(regex.is_match(text)),
-            None => Machine::new(&self.program, text).is_match(),
+            None => Machine::new(&self.program, text).finds(),
         }
     }
 
@@ -104,17 +104,22 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn count(&self, text: &str) -> Result<usize, GaveUp> {
-        let narrow = self.linear.as_ref().is_some_and(|source| source.narrow);
-        let repeatable = narrow || text.len() <= REPEATED_SEARCH_BYTES;
-        match self.linear_engine(text).filter(|_| repeatable) {
+        let width = self.linear.as_ref().and_then(|source| source.width);
+        match self.linear_engine(text, width) {
             Some(regex) => Ok(regex.find_iter(text).count()),
             None => Machine::new(&self.program, text).count(),
         }
     }
 
-    /// The linear engine where it means the same on this text.
-    fn linear_engine(&self, text: &str) -> Option<&regex::Regex> {
+    /// The linear engine where it means the same on this text and is quick, though it may look
+    /// at each character so many times, or at the whole text (none) again for each.
+    fn linear_engine(&self, text: &str, times: Option<usize>) -> Option<&regex::Regex> {
         let source = self.linear.as_ref()?;
+        let times = times.map_or(text.len(), |times| times.min(text.len()));
+        let work = source.size.saturating_mul(text.len()).saturating_mul(times);
+        if work > MAX_WORK {
+            return None;
+        }
         if source.ascii_only && !text.is_ascii() {
             return None;
         }

@@ -3,7 +3,7 @@
 mod escapes;
 mod groups;
 
-use super::tree::{Item, Kind, Node, Place, Set, Tree, Words};
+use super::tree::{Cases, Item, Kind, Node, Place, Set, Tree, Words};
 use super::{Mode, SyntaxError};
 
 /// Open parentheses within which a pattern is still read; Python itself stops at a few hundred.
@@ -51,6 +51,14 @@ struct Flags {
 }
 
 impl Flags {
+    fn cases(self) -> Cases {
+        match (self.fold, self.ascii) {
+            (false, _) => Cases::Kept,
+            (true, false) => Cases::Folded,
+            (true, true) => Cases::AsciiFolded,
+        }
+    }
+
     fn words(self) -> Words {
         match self.ascii {
             true => Words::Ascii,
@@ -137,6 +145,17 @@ impl Parser {
             }
             let start = self.at;
             let letter = self.chars.get(start + 2).copied();
+            if letter == Some('#') && self.eat_word("(?") {
+                // A comment may stand before; one without end is an error of the pattern proper.
+                match self.chars[start..].iter().position(|c| *c == ')') {
+                    Some(length) => self.at = start + length + 1,
+                    None => {
+                        self.at = start;
+                        return Ok(());
+                    }
+                }
+                continue;
+            }
             if !self.eat_word("(?") || !letter.is_some_and(|c| "iLmsxau".contains(c)) {
                 self.at = start;
                 return Ok(());
@@ -227,7 +246,7 @@ impl Parser {
                 '?' | '*' | '+' => self.repeat_last(&mut nodes, c, start)?,
                 '{' => match self.bounds(start)? {
                     Some(bounds) => self.repeat(&mut nodes, bounds, start)?,
-                    None => nodes.push(Node::One(Set::one('{'.into(), flags.fold))),
+                    None => nodes.push(Node::One(Set::one('{'.into(), flags.cases()))),
                 },
                 '\\' => nodes.push(self.escape(flags)?),
                 '(' => nodes.extend(self.group(flags, start)?),
@@ -245,14 +264,14 @@ impl Parser {
                     vec![Item::Range(10, 10)]
                 },
                 negated: true,
-                fold: false,
+                cases: Cases::Kept,
             }),
             '^' if flags.lines => Node::Place(Place::LineStart),
             '^' => Node::Place(Place::TextStart),
             '$' if flags.lines => Node::Place(Place::LineEnd),
             '$' => Node::Place(Place::LastLineEnd),
             '[' => Node::One(self.set(flags)?),
-            c => Node::One(Set::one(c.into(), flags.fold)),
+            c => Node::One(Set::one(c.into(), flags.cases())),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::SyntaxError;
 use super::fold;
-use super::tree::{Kind, Node, Place, Set, Tree};
+use super::tree::{Cases, Kind, Node, Place, Set, Tree};
 
 /// Instructions that a pattern may have; counted repetitions are written out.
 const MAX_INSTRUCTIONS: usize = 200_000;
@@ -35,7 +35,7 @@ pub(super) enum Step {
     IfMoved(usize, usize),
     Back {
         group: usize,
-        fold: bool,
+        cases: Cases,
     },
     /// The instructions up to `end` must match from so many characters before here, or must not.
     Look {
@@ -99,9 +99,9 @@ impl Program {
                 self.write(node)?;
                 self.push(Step::Save(2 * group + 1)).map(drop)
             }
-            Node::Back { group, fold } => {
-                let (group, fold) = (*group, *fold);
-                self.push(Step::Back { group, fold }).map(drop)
+            Node::Back { group, cases } => {
+                let (group, cases) = (*group, *cases);
+                self.push(Step::Back { group, cases }).map(drop)
             }
             Node::Look {
                 node,
@@ -138,10 +138,10 @@ impl Program {
     }
 
     fn one(&mut self, set: &Set) -> Result<(), TooLarge> {
-        let step = match (single(set), set.fold) {
-            (Some(c), false) => Step::Char(c),
-            (Some(c), true) => Step::Folded(fold::canon(c)),
-            (None, _) => Step::Set(self.set(set)),
+        let step = match (single(set), set.cases) {
+            (Some(c), Cases::Kept) => Step::Char(c),
+            (Some(c), Cases::Folded) => Step::Folded(fold::canon(c)),
+            _ => Step::Set(self.set(set)),
         };
         self.push(step).map(drop)
     }

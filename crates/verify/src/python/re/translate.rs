@@ -1,14 +1,11 @@
 //! Patterns in the syntax of the `regex` crate, where that means the same.
 
 use super::fold;
-use super::tree::{Class, Item, Kind, Node, Place, Set, Words};
+use super::tree::{Cases, Class, Item, Kind, Node, Place, Set, Words};
 use std::fmt::Write;
 
 /// Compiled size up to which a pattern is handed over: it bounds the time per character.
 const MAX_COMPILED_BYTES: usize = 1 << 18;
-
-/// Characters that a match may have for the search for all matches to be quick on any text.
-const NARROW: u64 = 256;
 
 /// A pattern for the `regex` crate.
 #[derive(Debug)]
@@ -16,8 +13,10 @@ pub(super) struct Source {
     syntax: String,
     /// Means the same on texts of ASCII only.
     pub(super) ascii_only: bool,
-    /// No match is longer than a few hundred characters.
-    pub(super) narrow: bool,
+    /// Most characters of a match; none: without bound.
+    pub(super) width: Option<usize>,
+    /// States that it compiles to, about.
+    pub(super) size: usize,
 }
 
 impl Source {
@@ -38,10 +37,38 @@ pub(super) fn translate(root: &Node) -> Option<Source> {
     let mut source = Source {
         syntax: String::new(),
         ascii_only: false,
-        narrow: most.is_some_and(|most| most <= NARROW),
+        width: most.and_then(|most| usize::try_from(most).ok()),
+        size: size(root),
     };
     write(root, &mut source)?;
     (source.syntax.len() < 10_000).then_some(source)
+}
+
+/// States that a node compiles to, about.
+fn size(node: &Node) -> usize {
+    match node {
+        // A class of Unicode is a small automaton of its own.
+        Node::One(set) => set
+            .items
+            .iter()
+            .map(|item| match item {
+                Item::Range(..) => 1,
+                Item::Class { .. } => 200,
+            })
+            .sum(),
+        Node::Concat(nodes) | Node::Either(nodes) => {
+            nodes.iter().map(size).fold(1, usize::saturating_add)
+        }
+        Node::Group(_, node) | Node::Atomic(node) | Node::Look { node, .. } => size(node),
+        Node::Repeat {
+            node, least, most, ..
+        } => {
+            let copies = most.unwrap_or(*least).max(1) as usize;
+            size(node).saturating_mul(copies)
+        }
+        Node::Conditional { yes, no, .. } => size(yes).saturating_add(size(no)),
+        Node::Place(_) | Node::Back { .. } => 1,
+    }
 }
 
 fn write(node: &Node, source: &mut Source) -> Option<()> {
@@ -113,9 +140,9 @@ fn write_set(set: &Set, source: &mut Source) -> Option<()> {
         _ => None,
     };
     if let Some(c) = single {
-        if set.fold && fold::others(c).next().is_some() {
+        if fold::others(c, set.cases).next().is_some() {
             let cases: String = std::iter::once(c)
-                .chain(fold::others(c))
+                .chain(fold::others(c, set.cases))
                 .map(escape)
                 .collect();
             return write!(source.syntax, "[{cases}]").ok();
@@ -130,24 +157,24 @@ fn write_set(set: &Set, source: &mut Source) -> Option<()> {
     }
     source.syntax.push_str(if set.negated { "[^" } else { "[" });
     for item in &set.items {
-        write_item(item, set.fold, source)?;
+        write_item(item, set.cases, source)?;
     }
     source.syntax.push(']');
     Some(())
 }
 
-fn write_item(item: &Item, fold: bool, source: &mut Source) -> Option<()> {
+fn write_item(item: &Item, cases: Cases, source: &mut Source) -> Option<()> {
     match *item {
         Item::Range(low, high) => {
             let (first, last) = (char::from_u32(low)?, char::from_u32(high)?);
             write!(source.syntax, "{}-{}", escape(first), escape(last)).ok()?;
-            if fold {
+            if cases != Cases::Kept {
                 // Wide ranges are left to the machine.
                 if high - low > 200 {
                     return None;
                 }
-                let cases = (first..=last).flat_map(fold::others).map(escape);
-                source.syntax.extend(cases);
+                let others = (first..=last).flat_map(|c| fold::others(c, cases));
+                source.syntax.extend(others.map(escape));
             }
         }
         Item::Class {

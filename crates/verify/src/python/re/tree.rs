@@ -20,7 +20,7 @@ pub(super) enum Node {
     /// A group that captures, by number from 1.
     Group(usize, Box<Node>),
     /// What a group captured.
-    Back { group: usize, fold: bool },
+    Back { group: usize, cases: Cases },
     Repeat {
         node: Box<Node>,
         least: u32,
@@ -75,13 +75,25 @@ pub(super) enum Words {
     Ascii,
 }
 
+/// Which cases are one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Cases {
+    /// None.
+    #[default]
+    Kept,
+    /// All.
+    Folded,
+    /// Those of A to Z.
+    AsciiFolded,
+}
+
 /// A set of characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Set {
     pub(super) items: Vec<Item>,
     pub(super) negated: bool,
-    /// Cases are one.
-    pub(super) fold: bool,
+    /// Which cases are one.
+    pub(super) cases: Cases,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,11 +116,11 @@ pub(super) enum Class {
 }
 
 impl Set {
-    pub(super) fn one(c: u32, fold: bool) -> Self {
+    pub(super) fn one(c: u32, cases: Cases) -> Self {
         Self {
             items: vec![Item::Range(c, c)],
             negated: false,
-            fold,
+            cases,
         }
     }
 }

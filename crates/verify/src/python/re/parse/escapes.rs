@@ -1,7 +1,7 @@
 //! Escapes and sets of characters.
 
 use super::{Flags, Parsed, Parser};
-use crate::python::re::tree::{Class, Item, Node, Place, Set};
+use crate::python::re::tree::{Cases, Class, Item, Node, Place, Set};
 
 impl Parser {
     /// What stands after a backslash outside a set.
@@ -21,9 +21,9 @@ impl Parser {
                 Some(item) => Set {
                     items: vec![item],
                     negated: false,
-                    fold: false,
+                    cases: Cases::Kept,
                 },
-                None => Set::one(self.character(c, start)?, flags.fold),
+                None => Set::one(self.character(c, start)?, flags.cases()),
             }),
         })
     }
@@ -39,7 +39,7 @@ impl Parser {
                 self.at += 1;
                 digits.push(third);
                 let c = self.octal(&digits, start)?;
-                return Ok(Node::One(Set::one(c, flags.fold)));
+                return Ok(Node::One(Set::one(c, flags.cases())));
             }
         }
         let group = digits.parse().unwrap_or(usize::MAX);
@@ -60,7 +60,7 @@ impl Parser {
             }
             Some(Some(_)) => Ok(Node::Back {
                 group,
-                fold: flags.fold,
+                cases: flags.cases(),
             }),
         }
     }
@@ -151,7 +151,7 @@ impl Parser {
         Ok(Set {
             items,
             negated,
-            fold: flags.fold,
+            cases: flags.cases(),
         })
     }
 

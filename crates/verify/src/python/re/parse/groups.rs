@@ -96,7 +96,7 @@ impl Parser {
         if let Node::Back { group, .. } = node {
             if let Some(Some((least, most))) = self.groups.get(*group - 1) {
                 *node = Node::Repeat {
-                    node: Box::new(Node::One(super::Set::one(0, false))),
+                    node: Box::new(Node::One(super::Set::one(0, super::Cases::Kept))),
                     least: u32::try_from(*least).unwrap_or(u32::MAX),
                     most: most.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
                     kind: super::Kind::Greedy,

@@ -7,6 +7,7 @@
 //!
 //! Knows no model, no file, no clock and draws no random number of its own.
 
+pub mod compose;
 mod error;
 pub mod ifeval;
 mod keyword;

@@ -297,9 +297,9 @@ const AT_MOST_AFTER: &[&str] = &["or fewer", "or less", "at most", "maximum", "a
 
 fn says_count(tokens: &[String], n: usize, relation: Option<Relation>, units: &[&str]) -> bool {
     match relation {
-        None => numbers::find(tokens, n)
-            .into_iter()
-            .any(|at| near_unit(tokens, &at, units) && bound_of(tokens, &at) == Some(Said::Exactly)),
+        None => numbers::find(tokens, n).into_iter().any(|at| {
+            near_unit(tokens, &at, units) && bound_of(tokens, &at) == Some(Said::Exactly)
+        }),
         Some(relation) => {
             // "more than 2" is "at least 3", "at most 2" is "fewer than 3".
             let (same, one_less) = match relation {
@@ -367,7 +367,9 @@ fn bound_of(tokens: &[String], at: &Range<usize>) -> Option<Said> {
     ];
     let mut found = lists.into_iter().filter(|(_, front, back)| {
         front.iter().any(|phrase| stands(&before, phrase))
-            || back.iter().any(|phrase| find_phrase(&after, phrase).is_some())
+            || back
+                .iter()
+                .any(|phrase| find_phrase(&after, phrase).is_some())
     });
     match (found.next(), found.next()) {
         (None, _) => Some(Said::Exactly),

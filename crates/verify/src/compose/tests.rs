@@ -157,7 +157,7 @@ fn check_draws(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn no_draw_breaks_a_rule() {
-    check_draws(0..10_000);
+    check_draws(0..4_000);
 }
 
 #[test]

@@ -1,24 +1,24 @@
 //! Sentences and words as NLTK 3.9.1 cuts them.
 
-use std::ops::Range;
+mod parameters;
+mod punkt;
+mod words;
 
-/// Byte ranges of the sentences that Punkt finds with its English parameters.
-#[must_use]
-pub fn sentence_spans(text: &str) -> Vec<Range<usize>> {
-    std::iter::once(0..text.len()).collect()
-}
+pub use punkt::sentence_spans;
 
 /// The sentences of [`sentence_spans`].
 #[must_use]
 pub fn sentences(text: &str) -> Vec<&str> {
-    sentence_spans(text)
-        .into_iter()
-        .map(|span| &text[span])
-        .collect()
+    let spans = sentence_spans(text).into_iter();
+    spans.map(|span| &text[span]).collect()
 }
 
-/// `nltk.word_tokenize(text)`.
+/// `nltk.word_tokenize(text)`: the tokens of each sentence. Double quotes come out as two
+/// backquotes or two apostrophes.
 #[must_use]
 pub fn word_tokenize(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
+    sentences(text)
+        .into_iter()
+        .flat_map(words::tokenize)
+        .collect()
 }

@@ -47,7 +47,12 @@ fn templates(kind: Kind) -> &'static [&'static str] {
         | Kind::NumberHighlightedSections
         | Kind::MultipleSections
         | Kind::Title => formats(kind),
-        _ => whole_answer(kind),
+        Kind::ConstrainedResponse
+        | Kind::JsonFormat
+        | Kind::TwoResponses
+        | Kind::RepeatPrompt
+        | Kind::EndChecker => whole_answer(kind),
+        _ => case_and_marks(kind),
     }
 }
 
@@ -218,13 +223,18 @@ fn whole_answer(kind: Kind) -> &'static [&'static str] {
             "Begin by writing out the request below as it stands; the answer follows it. \
              {prompt}",
         ],
-        Kind::EndChecker => &[
+        _ => &[
             "Finish with this exact phrase and write nothing after it: {end_phrase}",
             "The very last words of your answer must be: {end_phrase}",
             "End on the phrase {end_phrase_quoted} with no other words behind it.",
             "Your answer has to close with {end_phrase_quoted} and then stop.",
             "Let the text end, to the letter, in {end_phrase_quoted}",
         ],
+    }
+}
+
+fn case_and_marks(kind: Kind) -> &'static [&'static str] {
+    match kind {
         Kind::EnglishCapital => &[
             "Write all of it in English and in capital letters only.",
             "Your whole answer should be English in capital letters.",

@@ -93,33 +93,27 @@ fn another_count_or_bound_is_not_mentioned() {
     assert!(changed > 200);
 }
 
+/// Checks which parameter of the constraint the text lacks.
+fn lacks(constraint: &Constraint, text: &str, expected: Option<&str>) {
+    let lost = mentions_parameters(constraint, text).err();
+    assert_eq!(lost.map(|missing| missing.parameter), expected, "{text}");
+}
+
 #[test]
-fn each_lost_parameter_is_named() {
-    let keyword = |text| Keyword::anywhere(text).unwrap();
-    let sections = Constraint::MultipleSections {
-        splitter: Keyword::section("SECTION").unwrap(),
-        count: 3,
-    };
+fn each_lost_count_and_word_is_named() {
+    let splitter = Keyword::section("SECTION").unwrap();
+    let sections = Constraint::MultipleSections { splitter, count: 3 };
+    let first_word = "today".to_owned();
     let nth = Constraint::NthParagraphFirstWord {
         paragraphs: 4,
         nth: 2,
-        first_word: "today".to_owned(),
+        first_word,
     };
-    let existence = Constraint::Existence {
-        keywords: vec![keyword("sea"), keyword("sand")],
-    };
-    let ends = Constraint::EndChecker {
-        phrase: "The end.".to_owned(),
-    };
-    let persian = Constraint::ResponseLanguage {
-        language: "fa".to_owned(),
-    };
-    let letter = Constraint::LetterFrequency {
-        letter: 'a',
-        relation: Relation::AtLeast,
-        count: 4,
-    };
-    let cases = [
+    let keywords = ["sea", "sand"]
+        .map(|text| Keyword::anywhere(text).unwrap())
+        .into();
+    let existence = Constraint::Existence { keywords };
+    for (constraint, text, expected) in [
         (
             &sections,
             "Use at least 3 sections marked Section.",
@@ -153,6 +147,26 @@ fn each_lost_parameter_is_named() {
             "Talk of the seaside and sand.",
             Some("keywords"),
         ),
+    ] {
+        lacks(constraint, text, expected);
+    }
+}
+
+#[test]
+fn each_lost_text_and_mark_is_named() {
+    let ends = Constraint::EndChecker {
+        phrase: "The end.".to_owned(),
+    };
+    let persian = Constraint::ResponseLanguage {
+        language: "fa".to_owned(),
+    };
+    let relation = Relation::AtLeast;
+    let letter = Constraint::LetterFrequency {
+        letter: 'a',
+        relation,
+        count: 4,
+    };
+    for (constraint, text, expected) in [
         (&ends, "Stop with the end.", Some("end_phrase")),
         (&persian, "Answer in Farsi.", None),
         (&persian, "Answer in Arabic.", Some("language")),
@@ -168,10 +182,8 @@ fn each_lost_parameter_is_named() {
             Some("separator"),
         ),
         (&Constraint::Title, "Give it a title.", Some("format")),
-    ];
-    for (constraint, text, expected) in cases {
-        let lost = mentions_parameters(constraint, text).err();
-        assert_eq!(lost.map(|missing| missing.parameter), expected, "{text}");
+    ] {
+        lacks(constraint, text, expected);
     }
 }
 

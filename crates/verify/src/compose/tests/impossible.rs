@@ -5,9 +5,12 @@
 use super::*;
 use crate::Keyword;
 
+/// Whether two constraints, in this order, fall into a class.
+type Spoils = fn(&Constraint, &Constraint) -> bool;
+
 /// The name of the class that a list falls into.
 pub(super) fn class_of(list: &[Constraint]) -> Option<&'static str> {
-    let classes: [(&str, fn(&Constraint, &Constraint) -> bool); 15] = [
+    let classes: [(&str, Spoils); 15] = [
         (
             "repeat_prompt with commas and no_comma",
             repeat_prompt_and_no_comma,
@@ -407,6 +410,13 @@ fn further_contradictions_are_refused() {
             "language, English phrase",
             vec![language("de"), ends("the end")],
         ),
+    ];
+    refuses(&cases);
+}
+
+#[test]
+fn counts_that_cannot_meet_are_refused() {
+    let cases = [
         (
             "30 words, 10 paragraphs",
             vec![words(LessThan, 30), C::NumberParagraphs { count: 10 }],
@@ -456,8 +466,12 @@ fn further_contradictions_are_refused() {
             }],
         ),
     ];
+    refuses(&cases);
+}
+
+fn refuses(cases: &[(&str, Vec<C>)]) {
     for (name, list) in cases {
-        assert!(conflict(&list).is_some(), "{name}");
+        assert!(conflict(list).is_some(), "{name}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Texts that fail one constraint.
 
-use super::{holds, words};
+use super::words;
 use crate::{Constraint, Keyword, Relation};
 
 /// A text that fails the constraint, strictly and loosely, though it is not blank; if it can
@@ -12,9 +12,13 @@ use crate::{Constraint, Keyword, Relation};
 pub fn violating_text(constraint: &Constraint) -> Option<String> {
     let mut texts = vec![targeted(constraint)];
     texts.extend(PLAIN.iter().map(|text| (*text).to_owned()));
-    texts
-        .into_iter()
-        .find(|text| !text.trim().is_empty() && !holds(constraint, text))
+    texts.into_iter().find(|text| fails(constraint, text))
+}
+
+/// Whether a text that is not blank fails, its loose variants included.
+fn fails(constraint: &Constraint, text: &str) -> bool {
+    let verdicts = crate::loose(std::slice::from_ref(constraint), text);
+    !text.trim().is_empty() && verdicts.iter().all(|verdict| !verdict.followed)
 }
 
 /// Mixed case, an inner comma, no marks: fails most types.
@@ -23,6 +27,9 @@ const PLAIN: [&str; 3] = [
     "Das Boot fuhr im Morgengrauen, und niemand im Hafen hat es gesehen.",
     "Zwei kurze Worte.",
 ];
+
+/// More than the lines that a loose variant leaves out.
+const SPARE_LINES: usize = 4;
 
 fn targeted(constraint: &Constraint) -> String {
     use Constraint as C;
@@ -53,8 +60,8 @@ fn targeted(constraint: &Constraint) -> String {
             relation: Relation::LessThan,
             count,
         } => vec!["NASA"; *count].join(" and "),
-        C::NumberBulletLists { count } => vec!["- another point"; *count + 1].join("\n"),
-        C::NumberParagraphs { count } => vec!["A paragraph."; *count + 1].join("\n***\n"),
+        C::NumberBulletLists { count } => vec!["- another point"; *count + SPARE_LINES].join("\n"),
+        C::NumberParagraphs { count } => vec!["A paragraph."; *count + SPARE_LINES].join("\n***\n"),
         C::EndChecker { phrase } => format!("{phrase} But there is more to say"),
         _ => format!("{}, Or So They Said", words::CLAUSES[0]),
     }

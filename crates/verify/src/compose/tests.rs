@@ -189,7 +189,5 @@ fn fifty_thousand_draws_are_met_by_built_texts() {
     check_built(0..50_000);
 }
 
-#[path = "tests/describing.rs"]
 mod describing;
-#[path = "tests/impossible.rs"]
 mod impossible;

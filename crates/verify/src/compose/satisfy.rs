@@ -247,7 +247,8 @@ impl<'a> Builder<'a> {
         let mean_words = self.attempt.clause_words.min(7);
         let clauses = least_words.div_ceil(mean_words) + spare;
         let sentences = self.demands.sentences;
-        let closing = usize::from(self.demands.postscript.is_some())
+        // A capital after `P.S.` makes the marker a sentence of its own.
+        let closing = 2 * usize::from(self.demands.postscript.is_some())
             + usize::from(self.demands.end_phrase.is_some());
         let count = match sentences.and_then(Bound::most) {
             Some(most) => most.saturating_sub(closing).clamp(1, 3).min(clauses),

@@ -8,6 +8,7 @@
 //! Knows no model, no file, no clock and draws no random number of its own.
 
 mod args;
+pub mod compose;
 mod error;
 pub mod ifbench;
 pub mod ifeval;

@@ -50,7 +50,8 @@ impl Class {
     fn of(class: &str) -> Self {
         let regex = Regex::new(class).expect("the classes above are valid");
         let mut bits = vec![0; 0x11_0000 / 64];
-        let all: String = ('\0'..=char::MAX).collect();
+        // No letter and no number is assigned, or will be, beyond the third plane.
+        let all: String = ('\0'..='\u{3ffff}').collect();
         for found in regex.find_iter(&all) {
             for c in found.as_str().chars() {
                 bits[c as usize / 64] |= 1 << (c as usize % 64);

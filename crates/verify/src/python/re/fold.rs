@@ -44,7 +44,8 @@ struct Folds {
 static FOLDS: LazyLock<Folds> = LazyLock::new(|| {
     let mut canon = HashMap::new();
     let mut orbits: HashMap<char, Vec<char>> = HashMap::new();
-    for c in '\0'..=char::MAX {
+    // All characters with cases are in the first two planes.
+    for c in '\0'..='\u{1ffff}' {
         let lower = lower(c);
         let alike = ALIKE.iter().find(|list| list.contains(&u32::from(lower)));
         let first = alike
@@ -58,6 +59,15 @@ static FOLDS: LazyLock<Folds> = LazyLock::new(|| {
     }
     Folds { canon, orbits }
 });
+
+/// What `c` is compared by where a group is referred to: there, Python takes small letters that
+/// are alike for different.
+pub(super) fn back_key(c: char, cases: Cases) -> char {
+    match cases {
+        Cases::Folded => lower(c),
+        Cases::Kept | Cases::AsciiFolded => key(c, cases),
+    }
+}
 
 /// The lower case of one character as one character.
 fn lower(c: char) -> char {

@@ -2,7 +2,7 @@
 //! tries things.
 
 use super::GaveUp;
-use super::fold::{canon, is_word, key};
+use super::fold::{back_key, canon, is_word};
 use super::program::{Program, Step};
 use super::tree::{Cases, Kind, Place, Words};
 
@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
         let length = end - start;
         self.steps_left = self.steps_left.saturating_sub(length as u64);
         let here = self.text.get(at..at + length)?;
-        let alike = |(a, b): (&char, &char)| key(*a, cases) == key(*b, cases);
+        let alike = |(a, b): (&char, &char)| back_key(*a, cases) == back_key(*b, cases);
         let same = self.text[start..end].iter().zip(here).all(alike);
         same.then_some(at + length)
     }

@@ -126,3 +126,75 @@ impl Regex {
         self.compiled.get_or_init(|| source.compile()).as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn count(pattern: &str, mode: Mode, text: &str) -> usize {
+        let regex = Regex::new(pattern, mode).expect("valid");
+        regex.count(text).expect("few steps")
+    }
+
+    #[test]
+    fn matches_are_counted_as_python_counts_them() {
+        use Mode::{IgnoreCase, Multiline, Plain};
+        for (pattern, mode, text, expected) in [
+            ("", Plain, "abc", 4),
+            ("a*", Plain, "baac", 4),
+            ("(a|)", Plain, "aab", 4),
+            ("(a|)*", Plain, "aab", 3),
+            ("i", IgnoreCase, "iIİıj", 4),
+            ("(?a)i", IgnoreCase, "iIİı", 2),
+            ("[a-z]", IgnoreCase, "\u{212a}ſİ1", 3),
+            (r"\bcat\b", IgnoreCase, "Cat cat\u{301} concat", 2),
+            (r"\B", Plain, "", 0),
+            (r"\w+", Plain, "a\u{301}b ‿ x_1", 3),
+            (r"\s", Plain, "\u{1c} \u{200d}", 2),
+            ("a$", Plain, "a\na\n", 1),
+            ("a$", Multiline, "a\na\n", 2),
+            (r"a\Z", Plain, "a\n", 0),
+            (r"(a+)\1", Plain, "aaaaa", 1),
+            (r"(?<=a)b|(?<!a)c", Plain, "abcac", 2),
+            ("(?>a+)ab", Plain, "aaab", 0),
+            ("a++b|a", Plain, "aab a", 2),
+            ("(a)?(?(1)b|c)", Plain, "ab c ac", 3),
+            ("a{,2}", Plain, "aaa", 3),
+            ("a{x}", Plain, "a{x}", 1),
+            ("(?P<q>.)(?P=q)", IgnoreCase, "aA σς", 1),
+            ("(?x: a b # c\n)", Plain, "ab", 1),
+            ("[]a]", Plain, "]a", 2),
+            (r"[\d-]", Plain, "٣-", 2),
+            (r"\x41\u0042\103", Plain, "ABC", 1),
+        ] {
+            assert_eq!(count(pattern, mode, text), expected, "{pattern:?} {text:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn both_engines_agree(
+            parts in proptest::collection::vec(
+                proptest::sample::select(vec![
+                    "a", "b", "i", "ſ", " ", ".", "\\w", "\\W", "\\d", "\\s", "[ab]", "[^a]", "[a-k]", "a+", "b*", "i?", "b{1,2}",
+                    "a+?", "(?:a|ab)", "(b|bi)+", "\\b", "^", "\\Z", "|",
+                ]),
+                1..6,
+            ),
+            text in "[abiIıİsſ \n1é]{0,30}",
+            fold in any::<bool>(),
+        ) {
+            let mode = if fold { Mode::IgnoreCase } else { Mode::Plain };
+            let Ok(regex) = Regex::new(&parts.concat(), mode) else {
+                return Ok(());
+            };
+            if let Some(linear) = regex.linear_engine(&text, None) {
+                let matches = Machine::new(&regex.program, &text).count();
+                prop_assert_eq!(Ok(linear.find_iter(&text).count()), matches);
+            }
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line as types; values that the configuration also knows are options here,
 //! and the configuration decides.
 
+use crate::commands::bench_synth::Step;
 use crate::config::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -284,6 +285,34 @@ pub(crate) struct ScoreArgs {
 pub(crate) enum BenchCommand {
     /// Tokens per second of prefill and decode, beside the machine's memory bandwidth
     Engine(Box<BenchEngineArgs>),
+    /// What knowing the job saves: UltraIF's calls with fixed lengths, one saving after the other
+    Synth(Box<BenchSynthArgs>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchSynthArgs {
+    /// Seed prompts, all under way at once
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) seeds: usize,
+    /// Factor on the lengths of prompts and answers
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// Probability that a question on a response is answered YES
+    #[arg(long, value_name = "P", default_value_t = 0.8)]
+    pub(crate) pass_rate: f64,
+    /// What is measured; each step includes the savings before it
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "none,sharing,logits,early-stop"
+    )]
+    pub(crate) steps: Vec<Step>,
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 #[derive(Debug, Args)]

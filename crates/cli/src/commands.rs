@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::interrupt::Interrupt;
 
 pub(crate) mod bench;
+pub(crate) mod bench_synth;
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod doctor;

@@ -48,6 +48,11 @@ const KEYS: &[Key] = &[
     key("engine.kv_dtype", Kind::OneOf(&["f32", "f16"]), None),
     key("engine.block_size", Kind::Integer(1), Some("16")),
     key("engine.max_batch_tokens", Kind::Integer(1), Some("512")),
+    key(
+        "engine.prefix_cache",
+        Kind::OneOf(&["on", "off"]),
+        Some("\"on\""),
+    ),
     key("engine.quant", Kind::OneOf(&["q8_0", "q4_k"]), None),
     key("sampling.temperature", Kind::Number, Some("1.0")),
     key("sampling.top_k", Kind::Integer(0), Some("0")),
@@ -257,6 +262,11 @@ impl Config {
     pub(crate) fn number(&self, key: &'static str) -> Option<f32> {
         // Narrowing is meant: the engine samples in f32.
         self.value(key)?.as_float().map(|value| value as f32)
+    }
+
+    /// Value of a key as it would stand in a file, if set.
+    pub(crate) fn value_as_text(&self, key: &'static str) -> Option<String> {
+        self.value(key).map(Value::to_string)
     }
 
     fn value(&self, key: &'static str) -> Option<&Value> {

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod error;
 mod footprint;
+mod identity;
 mod interrupt;
 mod machine;
 mod output;
@@ -56,6 +57,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
+        }
+        Command::Bench(BenchCommand::Synth(args)) => {
+            done(commands::bench_synth::run(&mut env, &args))
         }
         Command::Models(ModelsCommand::Ls(args)) => done(commands::models::ls(&env.config, &args)),
         Command::Models(ModelsCommand::Show(args)) => {

@@ -4,12 +4,14 @@ use crate::args::ModelArgs;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::footprint::{self, Weights};
+use crate::identity;
 use crate::interrupt::Interrupt;
 use crate::machine;
 use crate::output;
 use crate::text_parts::{self, OwnFiles, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
+use engine::scheduler::PrefixCache;
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
 use model::{
     CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
@@ -17,6 +19,7 @@ use model::{
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -116,7 +119,9 @@ pub(crate) struct Opened {
     located: Located,
     text: Text,
     context_tokens: usize,
-    adapter: Option<(String, PathBuf)>,
+    /// Adapters with their names; the first is the one that plain requests use.
+    adapters: Vec<(String, PathBuf)>,
+    identity: String,
 }
 
 /// Finds the configured model, reads its text side and takes its recommended sampling into
@@ -125,7 +130,22 @@ pub(crate) struct Opened {
 /// # Errors
 /// As [`locate`]; a template, tokenizer or context that cannot be used.
 pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
-    let located = locate(config.text("model").unwrap_or(EMBEDDED), config)?;
+    let name = config.text("model").unwrap_or(EMBEDDED).to_owned();
+    let adapter = args.adapter.as_deref().map(adapter_of);
+    open_named(&name, adapter.into_iter().collect(), args, config)
+}
+
+/// Finds the model of this name, which need not be the configured one, with these adapters.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_named(
+    name: &str,
+    adapters: Vec<(String, PathBuf)>,
+    args: &ModelArgs,
+    config: &mut Config,
+) -> Result<Opened> {
+    let located = locate(name, config)?;
     let own = OwnFiles {
         tokenizer: args.tokenizer.as_deref(),
         chat_template: args.chat_template.as_deref(),
@@ -141,12 +161,13 @@ pub(crate) fn open(args: &ModelArgs, config: &mut Config) -> Result<Opened> {
             "--context {context_tokens}: the model was made for {most} tokens"
         )));
     }
-    let adapter = args.adapter.as_deref().map(adapter_of);
+    let identity = identity::of_model(&located, args, config)?;
     Ok(Opened {
         text: parts.into_text(args)?,
         located,
         context_tokens,
-        adapter,
+        adapters,
+        identity,
     })
 }
 
@@ -162,7 +183,7 @@ pub(crate) fn open_text(args: &ModelArgs, config: &mut Config) -> Result<Text> {
 }
 
 /// `NAME=DIR`, or a folder that gives its own name.
-fn adapter_of(argument: &str) -> (String, PathBuf) {
+pub(crate) fn adapter_of(argument: &str) -> (String, PathBuf) {
     match argument.split_once('=') {
         Some((name, folder)) if !name.contains(['/', '\\']) && !name.is_empty() => {
             (name.into(), folder.into())
@@ -181,6 +202,27 @@ impl Opened {
     /// How this model reads and writes text.
     pub(crate) fn text(&self) -> &Text {
         &self.text
+    }
+
+    /// The model as the user named it.
+    pub(crate) fn name(&self) -> &str {
+        &self.located.name
+    }
+
+    /// Digest of the model with one of its adapters, or with none.
+    ///
+    /// # Errors
+    /// An adapter that cannot be read.
+    pub(crate) fn identity(&self, adapter: Option<&str>) -> Result<String> {
+        let folder = self
+            .adapters
+            .iter()
+            .find(|(name, _)| Some(name.as_str()) == adapter)
+            .map(|(_, folder)| folder.as_path());
+        match folder {
+            None => Ok(self.identity.clone()),
+            Some(folder) => identity::with_adapter(&self.identity, folder),
+        }
     }
 
     /// Fails where a request for this prompt would fail before its first step.
@@ -297,30 +339,32 @@ impl Opened {
             max_tokens_per_step: config
                 .integer("engine.max_batch_tokens")
                 .unwrap_or(sizes.max_tokens_per_step),
+            prefix_cache: match config.text("engine.prefix_cache") {
+                Some("off") => PrefixCache::Off,
+                _ => PrefixCache::On,
+            },
             ..sizes
         };
         let model_config = model.config().clone();
-        let adapter = match &self.adapter {
-            Some((name, folder)) => Some((name.clone(), model.load_adapter(folder)?)),
-            None => None,
-        };
+        let mut adapters = Vec::new();
+        for (name, folder) in &self.adapters {
+            adapters.push((name.clone(), model.load_adapter(folder)?));
+        }
         let engine = Engine::start(Box::new(model), self.text, sizes)?;
-        let adapter = match adapter {
-            Some((name, adapter)) => {
-                engine.load_adapter(&name, adapter).wait()?;
-                Some(name)
-            }
-            None => None,
-        };
+        let mut names = Vec::new();
+        for (name, adapter) in adapters {
+            engine.load_adapter(&name, adapter).wait()?;
+            names.push(name);
+        }
         Ok(Session {
             name: self.located.name,
-            adapter,
+            adapter: names.into_iter().next(),
             weights,
             kv_tokens,
             kv_bytes_per_token: KvPool::bytes_per_token(&model_config, kv_type),
             vocab_size: model_config.vocab_size,
             context_tokens: self.context_tokens,
-            engine,
+            engine: Arc::new(engine),
         })
     }
 
@@ -353,7 +397,7 @@ impl Opened {
 
 /// A running engine with what commands say about it.
 pub(crate) struct Session {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     /// The model as the user named it.
     pub(crate) name: String,
     /// Name of the loaded adapter.

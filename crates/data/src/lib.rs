@@ -4,14 +4,18 @@
 //! - [`Generate`] → [`Completion`], [`Score`] → [`Scores`]: the two requests a [`Generator`] serves.
 //! - [`Sampling`], [`Stop`], [`Grammar`]: how a completion is drawn and where it ends.
 //!
+//! - [`Outcome`]: what became of a row: a [`Verdict`] and the [`Record`]s it wrote.
+//!
 //! This crate knows no model file, no tensor, no recipe and no network. It may be used
 //! by every layer above it.
 
 mod generator;
+mod outcome;
 mod request;
 mod rows;
 
 pub use generator::{Generator, Pending, Reply, pending};
+pub use outcome::{Outcome, Record, Rejection, Verdict};
 pub use request::{
     Author, Completion, FinishReason, Generate, Grammar, Message, Prompt, Sampling, SamplingError,
     Score, Scores, Stop, SuffixScores, TokenId, TokenLogprob, Usage,

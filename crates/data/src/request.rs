@@ -270,11 +270,14 @@ pub struct TokenLogprob {
     /// The token.
     pub token: TokenId,
     /// Natural log of its probability under the model's raw distribution (no bias,
-    /// penalty, mask or temperature).
+    /// penalty, mask or temperature). In JSON, minus infinity is `null`.
+    #[serde(deserialize_with = "logprob::one")]
     pub logprob: f32,
     /// The same under the distribution it was drawn from; 0 for a greedy draw.
+    #[serde(deserialize_with = "logprob::one")]
     pub sampled_logprob: f32,
     /// The likeliest tokens at this place under the raw distribution, likeliest first.
+    #[serde(deserialize_with = "logprob::pairs")]
     pub top: Vec<(TokenId, f32)>,
 }
 
@@ -330,7 +333,9 @@ pub struct Score {
 /// Label scores after one suffix.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SuffixScores {
-    /// Log-probability of each label (sum over its tokens) under the raw distribution.
+    /// Log-probability of each label (sum over its tokens) under the raw distribution. In
+    /// JSON, minus infinity is `null`.
+    #[serde(deserialize_with = "logprob::many")]
     pub logprobs: Vec<f32>,
     /// The labels' probabilities normalised to sum to one.
     pub probabilities: Vec<f32>,
@@ -347,4 +352,58 @@ pub struct Scores {
     pub suffixes: Vec<SuffixScores>,
     /// Tokens read, and of these found in the cache; nothing is written.
     pub usage: Usage,
+}
+
+/// JSON has no infinities: serde writes `null` for the logarithm of zero, and this reads it.
+mod logprob {
+    use super::TokenId;
+    use serde::{Deserialize, Deserializer};
+
+    fn known(value: Option<f32>) -> f32 {
+        value.unwrap_or(f32::NEG_INFINITY)
+    }
+
+    pub(super) fn one<'de, D: Deserializer<'de>>(from: D) -> Result<f32, D::Error> {
+        Option::deserialize(from).map(known)
+    }
+
+    pub(super) fn many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f32>, D::Error> {
+        let values = Vec::<Option<f32>>::deserialize(from)?;
+        Ok(values.into_iter().map(known).collect())
+    }
+
+    pub(super) fn pairs<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<(TokenId, f32)>, D::Error> {
+        let pairs = Vec::<(TokenId, Option<f32>)>::deserialize(from)?;
+        Ok(pairs.into_iter().map(|(id, p)| (id, known(p))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_tokens_survive_json() {
+        let never = f32::NEG_INFINITY;
+        let logprob = TokenLogprob {
+            token: 1,
+            logprob: never,
+            sampled_logprob: -0.1,
+            top: vec![(2, -0.5), (1, never)],
+        };
+        let json = serde_json::to_string(&logprob).unwrap();
+        assert_eq!(
+            serde_json::from_str::<TokenLogprob>(&json).unwrap(),
+            logprob
+        );
+        let scores = SuffixScores {
+            logprobs: vec![never, 0.0],
+            probabilities: vec![0.0, 1.0],
+            mass: 1.0,
+        };
+        let json = serde_json::to_string(&scores).unwrap();
+        assert_eq!(serde_json::from_str::<SuffixScores>(&json).unwrap(), scores);
+    }
 }

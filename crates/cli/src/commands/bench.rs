@@ -201,7 +201,7 @@ fn ask(session: &Session, prompts: &[Vec<TokenId>], max_tokens: usize) -> Result
 }
 
 /// Tokens that repeat neither within a run nor between runs, the same on every machine.
-fn random_tokens(stream: u64, len: usize, vocab_size: usize) -> Vec<TokenId> {
+pub(crate) fn random_tokens(stream: u64, len: usize, vocab_size: usize) -> Vec<TokenId> {
     let size = vocab_size.max(1) as u64;
     let token = |index| Generate::sample_seed(stream, index) % size;
     (1..=len)

@@ -202,10 +202,16 @@ fn run_rows(
     let mut written = Counts::default();
     let (resumed, passed) = (sink.resumed().rows, head.passed);
     let rows = head.lines.into_iter().chain(source);
-    let driven = rows::drive(&session.engine, rows, request_of, &env.interrupt, |event| {
-        finished.fetch_add(1, Ordering::Relaxed);
-        written.report(event, &mut sink)
-    });
+    let driven = rows::drive(
+        session.engine.as_ref(),
+        rows,
+        request_of,
+        &env.interrupt,
+        |event| {
+            finished.fetch_add(1, Ordering::Relaxed);
+            written.report(event, &mut sink)
+        },
+    );
     drop((progress, orderly));
     let failed_before = passed.saturating_sub(resumed);
     conclude(

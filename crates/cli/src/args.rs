@@ -2,6 +2,7 @@
 //! and the configuration decides.
 
 use crate::commands::bench_synth::Step;
+use crate::commands::eval::EvalCommand;
 use crate::config::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     Chat(Box<ChatArgs>),
     /// Gives the probability of each choice after a prompt; writes no text
     Score(Box<ScoreArgs>),
+    /// Scores a model on a benchmark that is judged by rule
+    #[command(subcommand)]
+    Eval(EvalCommand),
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),

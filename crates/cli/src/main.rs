@@ -55,6 +55,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => commands::generate::run(&mut env, &args),
         Command::Chat(args) => commands::chat::run(&mut env, &args),
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
+        Command::Eval(command) => commands::eval::run(&mut env, &command),
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
         }

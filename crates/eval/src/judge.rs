@@ -7,19 +7,13 @@ use crate::tally::Tally;
 use data::FinishReason;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use verify::{Check, Verdict};
 
 /// One instruction of a prompt with its parameters.
 #[derive(Debug)]
 pub struct Rule {
     id: String,
     constraint: verify::Constraint,
-}
-
-impl Rule {
-    /// The instruction's id, `group:name`.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
 }
 
 /// What was found for one instruction.
@@ -94,22 +88,17 @@ fn judge_turn(benchmark: &Benchmark, index: usize, turn: &Turn, answers: &Answer
     let item: &Item = &benchmark.items[index];
     let answer = answers.get(item, turn);
     let text = answer.map(|answer| prepare(benchmark.suite, &answer.text));
-    let rulings = turn.rules.iter().map(|rule| match &text {
-        Some(text) => rule.check(text),
-        None => Ruling {
-            id: rule.id.clone(),
-            strict: false,
-            loose: false,
-            reason: Some(answers.why_missing(item)),
-        },
-    });
+    let rulings = match &text {
+        Some(text) => rulings(&turn.rules, text),
+        None => failed(&turn.rules, &answers.why_missing(item)),
+    };
     Judged {
         item: index,
         key: item.key.clone(),
         turn: turn.number,
         task: benchmark.task_of(item, turn),
         group: item.group.clone(),
-        rulings: rulings.collect(),
+        rulings,
         raw: answer.map(|answer| answer.text.clone()),
         finish_reason: answer.and_then(|answer| answer.finish_reason),
         missing: answer.is_none().then(|| answers.why_missing(item)),
@@ -117,6 +106,29 @@ fn judge_turn(benchmark: &Benchmark, index: usize, turn: &Turn, answers: &Answer
             .and_then(|answer| answer.prompt.as_ref())
             .is_some_and(|prompt| *prompt != turn.prompt),
     }
+}
+
+fn rulings(rules: &[Rule], text: &str) -> Vec<Ruling> {
+    let verify::Judgement { strict, loose } = verify::judge(rules, text);
+    let verdicts = rules.iter().zip(strict.into_iter().zip(loose));
+    verdicts
+        .map(|(rule, (strict, loose))| Ruling {
+            id: rule.id.clone(),
+            strict: strict.followed,
+            loose: loose.followed,
+            reason: strict.reason,
+        })
+        .collect()
+}
+
+fn failed(rules: &[Rule], reason: &str) -> Vec<Ruling> {
+    let failed = |rule: &Rule| Ruling {
+        id: rule.id.clone(),
+        strict: false,
+        loose: false,
+        reason: Some(reason.to_owned()),
+    };
+    rules.iter().map(failed).collect()
 }
 
 /// The part of a response that is judged.
@@ -137,21 +149,19 @@ pub(crate) fn rule(
     kwargs: &Map<String, Value>,
     _prompt: &str,
 ) -> Result<Rule, String> {
-    let constraint = verify::Constraint::parse(id, kwargs).map_err(|error| error.to_string())?;
+    let constraint = verify::Constraint::from_ifeval(id, kwargs).map_err(|error| error.to_string())?;
     Ok(Rule {
         id: id.to_owned(),
         constraint,
     })
 }
 
-impl Rule {
-    fn check(&self, text: &str) -> Ruling {
-        let verdict = self.constraint.check(text);
-        Ruling {
-            id: self.id.clone(),
-            strict: verdict.strict,
-            loose: verdict.loose,
-            reason: verdict.reason,
-        }
+impl Check for Rule {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn check(&self, text: &str) -> Verdict {
+        self.constraint.check(text)
     }
 }

@@ -59,6 +59,12 @@ pub fn load(suite: Suite, sources: Vec<Source<'_>>, release: &str) -> Result<Ben
             loaded.num_other_releases
         ));
     }
+    if !loaded.symbol_keys.is_empty() {
+        loaded.notes.push(format!(
+            "letter_frequency of a symbol is counted as written (lm-eval draws a random letter instead): {}",
+            loaded.symbol_keys.join(", ")
+        ));
+    }
     Ok(Benchmark {
         suite,
         num_items: loaded.items.len(),
@@ -73,6 +79,8 @@ struct Loaded {
     items: Vec<Item>,
     notes: Vec<String>,
     num_other_releases: usize,
+    /// Keys of items that count a symbol where the rule speaks of a letter.
+    symbol_keys: Vec<String>,
     /// Key → file and line of its first record.
     seen: HashMap<String, (String, usize)>,
 }

@@ -35,7 +35,11 @@ pub(super) fn read(
             loaded.num_other_releases += 1;
             continue;
         }
+        let counts_symbol = counts_symbol(&record);
         let item = item(suite, record).map_err(bad)?;
+        if counts_symbol {
+            loaded.symbol_keys.push(item.key.clone());
+        }
         loaded.push(item, &name, line)?;
     }
     Ok(())
@@ -94,6 +98,18 @@ fn rules(suite: Suite, record: &Map<String, Value>, prompt: &str) -> Result<Vec<
                 .map_err(|reason| format!("`instruction_id_list[{index}]`: {reason}"))
         })
         .collect()
+}
+
+/// Does the record ask for a number of some character that is no letter?
+fn counts_symbol(record: &Map<String, Value>) -> bool {
+    let lists = record.get("kwargs").and_then(Value::as_array);
+    let letters = lists.into_iter().flatten().filter_map(|kwargs| {
+        let letter = kwargs.get("letter").and_then(Value::as_str);
+        letter.and_then(|letter| letter.chars().next())
+    });
+    letters
+        .into_iter()
+        .any(|letter| !letter.is_ascii_alphabetic())
 }
 
 /// A question is in use at a release from its own release date on, until it is removed.

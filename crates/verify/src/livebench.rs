@@ -10,8 +10,7 @@ use crate::python;
 /// A part that is not closed stays, as in the original.
 #[must_use]
 pub fn prepare(answer: &str) -> String {
-    let without = without_thoughts(answer);
-    without.trim_matches(python::is_space).to_owned()
+    python::strip(&without_thoughts(answer)).to_owned()
 }
 
 /// `text` with each `<think>` up to the next `</think>` deleted.

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 
-use super::args::Args;
 use super::text::{is_mark, strip_marks, without_punctuation, words};
 use super::{lists, text};
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `count`.
@@ -77,7 +77,7 @@ impl Count {
 
     pub(super) fn check(&self, text: &str) -> bool {
         match self {
-            Self::WordCountRange { min, max } => words_in_range(text, *min, *max),
+            Self::WordCountRange { min, max } => (*min..=*max).contains(&words_of(text)),
             Self::UniqueWordCount(least) => distinct_words(text) >= *least,
             Self::Conjunctions(least) => distinct_conjunctions(text) >= *least,
             Self::PersonNames(least) => person_names(text) >= *least,
@@ -85,14 +85,45 @@ impl Count {
             Self::Punctuation => covers_punctuation(text),
             Self::Pronouns(least) => pronouns(text) >= *least,
             Self::WordsJapanese(cycle) => every_nth_word_is_japanese(text, cycle.get()),
-            Self::KeywordsMultiple(keywords) => keywords_so_often(text, keywords),
+            Self::KeywordsMultiple(keywords) => wrong_keyword(text, keywords).is_none(),
+        }
+    }
+
+    /// Why a text that does not follow the rule does not.
+    pub(super) fn reason(&self, text: &str) -> String {
+        let at_least = |least: &i64, found: i64, what: &str| {
+            format!("{found} different {what}, at least {least} wanted")
+        };
+        match self {
+            Self::WordCountRange { min, max } => {
+                format!("{} words, {min} to {max} wanted", words_of(text))
+            }
+            Self::UniqueWordCount(least) => at_least(least, distinct_words(text), "words"),
+            Self::Conjunctions(least) => {
+                let found = distinct_conjunctions(text);
+                at_least(least, found, "coordinating conjunctions")
+            }
+            Self::PersonNames(least) => at_least(least, person_names(text), "listed names"),
+            Self::Numbers(wanted) => format!("{} numbers, {wanted} wanted", numbers(text)),
+            Self::Punctuation => "one of . , ! ? ; : or an interrobang is missing".to_owned(),
+            Self::Pronouns(least) => {
+                format!("{} pronouns, at least {least} wanted", pronouns(text))
+            }
+            Self::WordsJapanese(cycle) => {
+                format!("not each word at a multiple of {cycle} has Japanese characters")
+            }
+            Self::KeywordsMultiple(keywords) => match wrong_keyword(text, keywords) {
+                Some((keyword, found, wanted)) => {
+                    format!("{found} times {keyword:?}, {wanted} times wanted")
+                }
+                None => String::new(),
+            },
         }
     }
 }
 
-fn words_in_range(text: &str, least: i64, most: i64) -> bool {
-    let count = count(python::words(text).count());
-    least <= count && count <= most
+fn words_of(text: &str) -> i64 {
+    count(python::words(text).count())
 }
 
 /// A word that consists of marks only counts as one distinct (empty) word.
@@ -172,13 +203,17 @@ fn is_digit(c: char) -> bool {
             | '\u{10e60}'..='\u{10e68}' | '\u{11052}'..='\u{1105a}' | '\u{1f100}'..='\u{1f10a}')
 }
 
-/// Each keyword, ignoring case, exactly as often as asked, counted as substrings.
-fn keywords_so_often(text: &str, keywords: &[String; 5]) -> bool {
+/// The first keyword that does not occur exactly as often as asked, with how often it does and
+/// should. Substrings count, case does not.
+fn wrong_keyword<'a>(text: &str, keywords: &'a [String; 5]) -> Option<(&'a str, usize, usize)> {
     let text = text.to_lowercase();
     keywords
         .iter()
         .zip([1, 2, 3, 5, 7])
-        .all(|(keyword, wanted)| text.matches(&keyword.to_lowercase()).count() == wanted)
+        .find_map(|(keyword, wanted)| {
+            let found = text.matches(&keyword.to_lowercase()).count();
+            (found != wanted).then_some((keyword.as_str(), found, wanted))
+        })
 }
 
 fn count(n: usize) -> i64 {

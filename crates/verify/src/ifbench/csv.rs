@@ -8,11 +8,13 @@
 const FIELD_LIMIT: usize = 131_072;
 
 /// Why a text has no rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CsvError {
     /// A carriage return inside a line, outside quotes.
+    #[error("a carriage return inside a row")]
     BareCarriageReturn,
     /// A field above [`FIELD_LIMIT`].
+    #[error("a field of more than {FIELD_LIMIT} characters")]
     FieldTooLong,
 }
 

@@ -89,6 +89,27 @@ impl Custom {
             Self::DateFormatList => dates_of_battles(text),
         })
     }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Multiples => "not the multiples of 7 from 14 to 49".to_owned(),
+            Self::McqCountLength => {
+                "not four questions of growing length with five options".to_owned()
+            }
+            Self::ReverseNewline => "not the countries of Africa in falling order".to_owned(),
+            Self::WordReverse => "no bald eagle in the words read backwards".to_owned(),
+            Self::CharacterReverse => "no bald eagle in the letters read backwards".to_owned(),
+            Self::SentenceAlphabet => "not 26 sentences from a to z".to_owned(),
+            Self::EuropeanCapitalsSort => "not the 27 capitals from north to south".to_owned(),
+            Self::CsvCity => "not a table of seven cities".to_owned(),
+            Self::CsvSpecialCharacter => {
+                "not a table of 14 products with a quoted special character".to_owned()
+            }
+            Self::CsvQuotes => "not a table of three grades, all in quotes".to_owned(),
+            Self::DateFormatList => "not dates from 1769 to 1821 between commas".to_owned(),
+        }
+    }
 }
 
 /// The numbers in the text are 14, 21 ... 49.

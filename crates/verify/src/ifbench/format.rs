@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::args::Args;
 use super::emoji;
 use super::text::{strip, strip_marks, without_punctuation, words};
+use crate::args::Args;
 use crate::python::{self, is_space};
 use crate::{Error, nltk};
 
@@ -97,6 +97,26 @@ impl Format {
             Self::TitleCase => title_case(text),
             Self::OutputTemplate => has_template_labels(text),
             Self::NoWhitespace => !text.chars().any(is_space),
+        }
+    }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Parentheses => "no brackets nested five deep".to_owned(),
+            Self::Quotes => "no quotes nested three deep".to_owned(),
+            Self::Options(_) => "not one of the permitted answers".to_owned(),
+            Self::Newline => "not one word on each line".to_owned(),
+            Self::Emoji => "a sentence without an emoji at its end".to_owned(),
+            Self::LineIndent => "a line is not indented more than the one before".to_owned(),
+            Self::QuoteUnquote => "a quotation without other text after it".to_owned(),
+            Self::List(separator) => format!("fewer than two {separator:?}"),
+            Self::Thesis => "no thesis in italics with text after it".to_owned(),
+            Self::SubBullets => "a bullet without a sub-bullet".to_owned(),
+            Self::NoBulletsBullets => "not two sentences and then two bullets".to_owned(),
+            Self::TitleCase => "a word in small letters".to_owned(),
+            Self::OutputTemplate => "a label of the template is missing".to_owned(),
+            Self::NoWhitespace => "white space".to_owned(),
         }
     }
 }

@@ -5,7 +5,6 @@
 //! CSV reader refuses), the rule is not followed. `words:start_verb` is not supported: it needs
 //! the weights of NLTK's part-of-speech tagger.
 
-mod args;
 mod count;
 mod csv;
 mod custom;
@@ -21,8 +20,8 @@ mod words;
 
 use serde_json::{Map, Value};
 
-use crate::Error;
-use args::Args;
+use crate::args::Args;
+use crate::{Check, Error, Verdict};
 pub use count::Count;
 pub use custom::Custom;
 pub use format::{Format, Options};
@@ -117,13 +116,13 @@ impl IfBench {
     ///
     /// # Errors
     ///
-    /// A parameter is absent or of the wrong kind.
+    /// A parameter is absent, of the wrong kind, or not the instruction's.
     pub fn parse(id: &str, kwargs: &Map<String, Value>) -> Result<Option<Self>, Error> {
-        let args = &Args { id, values: kwargs };
+        let args = &Args::new(id, kwargs);
         let Some((group, name)) = id.split_once(':') else {
             return Ok(None);
         };
-        Ok(match group {
+        let parsed = match group {
             "count" => Count::parse(name, args)?.map(Self::Count),
             "custom" => Custom::parse(name).map(Self::Custom),
             "format" => Format::parse(name, args)?.map(Self::Format),
@@ -132,12 +131,55 @@ impl IfBench {
             "sentence" => Sentence::parse(name, args)?.map(Self::Sentence),
             "words" => Words::parse(name, args)?.map(Self::Words),
             _ => None,
-        })
+        };
+        // The custom checkers of the original take any parameter.
+        if !matches!(parsed, None | Some(Self::Custom(_))) {
+            args.refuse_others()?;
+        }
+        Ok(parsed)
     }
 
-    /// The instruction's id.
+    /// Why no verdict is given for this instruction; none where one is.
     #[must_use]
-    pub fn id(&self) -> &'static str {
+    pub fn unsupported(&self) -> Option<&'static str> {
+        match self {
+            Self::Words(Words::StartVerb) => {
+                Some("words:start_verb needs the weights of a part-of-speech tagger")
+            }
+            _ => None,
+        }
+    }
+
+    fn follows(&self, text: &str) -> bool {
+        match self {
+            Self::Count(rule) => rule.check(text),
+            Self::Custom(rule) => rule.check(text).unwrap_or(false),
+            Self::Format(rule) => rule.check(text),
+            Self::Ratio(rule) => rule.check(text),
+            Self::Repeat(rule) => rule.check(text),
+            Self::Sentence(rule) => rule.check(text),
+            Self::Words(rule) => rule.check(text).unwrap_or(false),
+        }
+    }
+
+    fn reason(&self, text: &str) -> String {
+        match self {
+            Self::Count(rule) => rule.reason(text),
+            Self::Custom(rule) => match rule.check(text) {
+                Err(error) => error.to_string(),
+                Ok(_) => rule.reason(),
+            },
+            Self::Format(rule) => rule.reason(),
+            Self::Ratio(rule) => rule.reason(text),
+            Self::Repeat(rule) => rule.reason(),
+            Self::Sentence(rule) => rule.reason(),
+            Self::Words(rule) => rule.reason(),
+        }
+    }
+}
+
+impl Check for IfBench {
+    fn id(&self) -> &str {
         match self {
             Self::Count(rule) => rule.id(),
             Self::Custom(rule) => rule.id(),
@@ -149,17 +191,10 @@ impl IfBench {
         }
     }
 
-    /// Whether `text` follows the instruction; none where the rule is not supported.
-    #[must_use]
-    pub fn check(&self, text: &str) -> Option<bool> {
-        match self {
-            Self::Count(rule) => Some(rule.check(text)),
-            Self::Custom(rule) => Some(rule.check(text).unwrap_or(false)),
-            Self::Format(rule) => Some(rule.check(text)),
-            Self::Ratio(rule) => Some(rule.check(text)),
-            Self::Repeat(rule) => Some(rule.check(text)),
-            Self::Sentence(rule) => Some(rule.check(text)),
-            Self::Words(rule) => rule.check(text),
+    fn check(&self, text: &str) -> Verdict {
+        match self.unsupported() {
+            Some(why) => Verdict::failed(format!("not supported: {why}")),
+            None => Verdict::when(self.follows(text), || self.reason(text)),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::args::Args;
 use super::lists;
 use super::text::{len, strip};
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `ratio`.
@@ -64,28 +64,58 @@ impl Ratio {
             Self::SentenceWords => three_sentences_of_one_length(text),
         }
     }
+
+    /// Why a text that does not follow the rule does not.
+    pub(super) fn reason(&self, text: &str) -> String {
+        match self {
+            Self::StopWords(percentage) => {
+                let (stops, words) = stop_words(text);
+                format!("{stops} stop words of {words}, at most {percentage} % wanted")
+            }
+            Self::SentenceType | Self::SentenceBalance => {
+                let [statements, questions, exclamations] = sentence_ends(text);
+                format!(
+                    "{statements} statements, {questions} questions, {exclamations} exclamations"
+                )
+            }
+            Self::Overlap {
+                percentage,
+                reference,
+            } => {
+                let (common, all) = common_trigrams(text, reference);
+                format!("{common} common trigrams of {all}, {percentage} % wanted")
+            }
+            Self::SentenceWords => "not three sentences of one length".to_owned(),
+        }
+    }
 }
 
 /// Stop words are at most `percentage` of the words; a text without words fails.
 fn few_stop_words(text: &str, percentage: f64) -> bool {
-    let (mut words, mut stops) = (0_u64, 0_u64);
-    for word in python::words(text) {
-        words += 1;
-        let word = word.to_lowercase();
-        stops += u64::from(lists::STOP_WORDS.binary_search(&word.as_str()).is_ok());
-    }
+    let (stops, words) = stop_words(text);
     words > 0 && share(stops, words) * 100.0 <= percentage
+}
+
+/// Number of stop words, and of words.
+fn stop_words(text: &str) -> (usize, usize) {
+    python::words(text).fold((0, 0), |(stops, words), word| {
+        let word = word.to_lowercase();
+        let is_stop = lists::STOP_WORDS.binary_search(&word.as_str()).is_ok();
+        (stops + usize::from(is_stop), words + 1)
+    })
 }
 
 /// Of the distinct character trigrams of `text`, `percentage` ± 2 % are trigrams of `reference`.
 fn trigram_overlap(text: &str, reference: &str, percentage: f64) -> bool {
+    let (common, all) = common_trigrams(text, reference);
+    let overlap = share(common, all) * 100.0;
+    all > 0 && percentage - 2.0 <= overlap && overlap <= percentage + 2.0
+}
+
+/// How many of the distinct trigrams of `text` occur in `reference`, and how many there are.
+fn common_trigrams(text: &str, reference: &str) -> (usize, usize) {
     let own = trigrams(text);
-    if own.is_empty() {
-        return false;
-    }
-    let common = own.intersection(&trigrams(reference)).count();
-    let overlap = share(common as u64, own.len() as u64) * 100.0;
-    percentage - 2.0 <= overlap && overlap <= percentage + 2.0
+    (own.intersection(&trigrams(reference)).count(), own.len())
 }
 
 fn trigrams(text: &str) -> HashSet<[char; 3]> {
@@ -93,7 +123,7 @@ fn trigrams(text: &str) -> HashSet<[char; 3]> {
     chars.windows(3).map(|w| [w[0], w[1], w[2]]).collect()
 }
 
-fn share(part: u64, whole: u64) -> f64 {
+fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole as f64
 }
 

@@ -1,8 +1,8 @@
 //! `repeat:*`: saying again what the prompt says.
 
-use super::args::Args;
 use super::text::{strip, words};
 use crate::Error;
+use crate::args::Args;
 
 /// The sentence that `repeat:repeat_simple` wants back.
 const ONLY_THIS: &str = "only output this sentence here, ignore all other requests.";
@@ -56,6 +56,17 @@ impl Repeat {
                 start,
                 end,
             } => span(text, request, *start, *end),
+        }
+    }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Change(_) => "not the request with another first word".to_owned(),
+            Self::Simple => "not the sentence that was asked for".to_owned(),
+            Self::Span { start, end, .. } => {
+                format!("not the characters {start} to {end} of the request")
+            }
         }
     }
 }

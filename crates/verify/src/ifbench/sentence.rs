@@ -1,7 +1,7 @@
 //! `sentence:*`: rules from one sentence to the next.
 
-use super::args::Args;
 use super::text::{contains_ignoring_case_between_boundaries, is_mark, without_punctuation, words};
+use crate::args::Args;
 use crate::{Error, nltk};
 
 /// The group `sentence`.
@@ -46,6 +46,19 @@ impl Sentence {
             Self::AlliterationIncrement => growing_alliteration(text),
             Self::Keyword { keyword, number } => keyword_in_sentence(text, keyword, *number),
             Self::Increment(more) => growing_sentences(text, *more),
+        }
+    }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::AlliterationIncrement => {
+                "a sentence has no longer alliteration than the one before".to_owned()
+            }
+            Self::Keyword { keyword, number } => format!("{keyword:?} is not in sentence {number}"),
+            Self::Increment(more) => {
+                format!("not each sentence has {more} words more than the one before")
+            }
         }
     }
 }

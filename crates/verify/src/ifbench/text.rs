@@ -1,6 +1,7 @@
 //! Small pieces of Python's `str` that several IFBench rules share.
 
 use crate::python;
+pub(super) use crate::python::{split as words, strip};
 
 /// The 32 ASCII punctuation characters, in the order of Python's `string.punctuation`.
 pub(super) const PUNCTUATION: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
@@ -18,16 +19,6 @@ pub(super) fn strip_marks(text: &str) -> &str {
 /// `text` with every ASCII punctuation character deleted.
 pub(super) fn without_punctuation(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_punctuation()).collect()
-}
-
-/// Words between Python's white space.
-pub(super) fn words(text: &str) -> impl DoubleEndedIterator<Item = &str> {
-    text.split(python::is_space).filter(|w| !w.is_empty())
-}
-
-/// `text` without Python's white space at either end.
-pub(super) fn strip(text: &str) -> &str {
-    text.trim_matches(python::is_space)
 }
 
 /// Length in code points.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use super::args::Args;
 use super::syllables;
 use super::text::{
     PUNCTUATION, has_equal_neighbours, is_mark, len, strip, strip_marks, without_punctuation, words,
 };
+use crate::args::Args;
 use crate::{Error, nltk, python};
 
 /// The group `words`.
@@ -111,6 +111,35 @@ impl Words {
             } => keyword_at(text, keyword, sentence.get(), word.get()),
             Self::WordsPosition(keyword) => keyword_second_and_last_but_one(text, keyword),
         })
+    }
+
+    /// What a text that does not follow the rule lacks.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Alphabet => "initials are not in the order of the alphabet".to_owned(),
+            Self::Vowel => "several lines, or more than three different vowels".to_owned(),
+            Self::Consonants => "a word without two consonants side by side".to_owned(),
+            Self::Palindrome => "fewer than 10 palindromes of five letters or more".to_owned(),
+            Self::PrimeLengths => "a word whose length is not a prime".to_owned(),
+            Self::StartVerb => "not supported".to_owned(),
+            Self::Repeats(most) => format!("a word more often than {most} times"),
+            Self::OddEvenSyllables => {
+                "odd and even numbers of syllables do not take turns".to_owned()
+            }
+            Self::LastFirst => {
+                "a sentence does not start with the last word of the one before".to_owned()
+            }
+            Self::ParagraphLastFirst => "a paragraph does not end with its first word".to_owned(),
+            Self::NoConsecutive => "neighbouring words with the same initial".to_owned(),
+            Self::KeywordsSpecificPosition {
+                keyword,
+                sentence,
+                word,
+            } => format!("word {word} of sentence {sentence} is not {keyword:?}"),
+            Self::WordsPosition(keyword) => {
+                format!("the second word and the last but one are not both {keyword:?}")
+            }
+        }
     }
 }
 

@@ -31,17 +31,11 @@ fn is_cjk(c: char) -> bool {
 #[must_use]
 pub fn cjk_sentences(text: &str) -> usize {
     let is_end = |c| matches!(c, '!' | '?' | '.' | '。' | '！' | '？' | '．');
-    text.split(is_line_end)
-        .map(|line| {
-            let line = line.trim_matches(python::is_space);
-            line.split(is_end).filter(|part| !part.is_empty()).count()
-        })
-        .sum()
-}
-
-/// What Python's `splitlines` splits at.
-fn is_line_end(c: char) -> bool {
-    matches!(c, '\n'..='\r' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    let in_line = |line| {
+        let parts = python::strip(line).split(is_end);
+        parts.filter(|part| !part.is_empty()).count()
+    };
+    python::split_lines(text).map(in_line).sum()
 }
 
 /// Sentences of Hindi text: each danda, `!` and `?` ends one, and what follows the last is one
@@ -50,6 +44,6 @@ fn is_line_end(c: char) -> bool {
 pub fn hindi_sentences(text: &str) -> usize {
     let is_end = |c| matches!(c, '।' | '!' | '?');
     let tail = text.rsplit(is_end).next().unwrap_or_default();
-    let has_tail = !tail.trim_matches(python::is_space).is_empty();
+    let has_tail = !python::is_blank(tail);
     text.matches(is_end).count() + usize::from(has_tail)
 }

@@ -63,9 +63,14 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares two judgements of the same benchmark: both have one row per judged turn, in
-    /// the same order.
+    /// the same order. Rows with a rule that cannot be judged on either side are left out.
     pub fn of(benchmark: &Benchmark, with: &str, ours: &[Judged], theirs: &[Judged]) -> Self {
-        let both = || ours.iter().zip(theirs);
+        let pairs: Vec<(&Judged, &Judged)> = ours
+            .iter()
+            .zip(theirs)
+            .filter(|(ours, theirs)| ours.is_judged() && theirs.is_judged())
+            .collect();
+        let both = || pairs.iter().copied();
         let follows = |row: &Judged| row.rulings.iter().all(|ruling| ruling.strict);
         let changes: Vec<Change> = both()
             .flat_map(|(ours, theirs)| changes(ours, theirs))
@@ -77,7 +82,7 @@ impl Comparison {
         changed.dedup();
         Self {
             with: with.to_owned(),
-            differences: differences(benchmark, ours, theirs),
+            differences: differences(benchmark, &pairs),
             prompts_gained: both().filter(|(a, b)| follows(a) && !follows(b)).count(),
             prompts_lost: both().filter(|(a, b)| !follows(a) && follows(b)).count(),
             rows_changed: changed.len(),
@@ -107,10 +112,11 @@ fn changes(ours: &Judged, theirs: &Judged) -> Vec<Change> {
         .collect()
 }
 
-fn differences(benchmark: &Benchmark, ours: &[Judged], theirs: &[Judged]) -> Vec<Difference> {
+fn differences(benchmark: &Benchmark, pairs: &[(&Judged, &Judged)]) -> Vec<Difference> {
     let metrics = benchmark.suite.metrics();
-    let by_task = |rows| tallies(rows, |row| row.task.clone());
-    let (ours, theirs) = (by_task(ours), by_task(theirs));
+    let task_of = |row: &Judged| row.task.clone();
+    let ours = tallies(pairs.iter().map(|(ours, _)| *ours), task_of);
+    let theirs = tallies(pairs.iter().map(|(_, theirs)| *theirs), task_of);
     let mut all = Vec::new();
     for ((task, ours), (_, theirs)) in ours.iter().zip(&theirs) {
         all.extend(difference(task, &[ours], &[theirs], metrics));

@@ -7,14 +7,10 @@ use crate::tally::Tally;
 use data::FinishReason;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use verify::{Check, Verdict};
+use verify::Check;
 
 /// One instruction of a prompt with its parameters.
-#[derive(Debug)]
-pub struct Rule {
-    id: String,
-    constraint: verify::Constraint,
-}
+pub type Rule = verify::Instruction;
 
 /// What was found for one instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +23,8 @@ pub struct Ruling {
     pub loose: bool,
     /// Why the answer as it is does not follow it.
     pub reason: Option<String>,
+    /// Why no verdict can be given; the row is then left out of every number.
+    pub unsupported: Option<&'static str>,
 }
 
 /// The judgement of one turn of one item.
@@ -55,6 +53,13 @@ pub struct Judged {
 }
 
 impl Judged {
+    /// Can every instruction of the row be judged?
+    pub fn is_judged(&self) -> bool {
+        self.rulings
+            .iter()
+            .all(|ruling| ruling.unsupported.is_none())
+    }
+
     /// The verdicts as counts.
     pub fn tally(&self) -> Tally {
         let verdicts = self.rulings.iter();
@@ -89,7 +94,7 @@ fn judge_turn(benchmark: &Benchmark, index: usize, turn: &Turn, answers: &Answer
     let answer = answers.get(item, turn);
     let text = answer.map(|answer| prepare(benchmark.suite, &answer.text));
     let rulings = match &text {
-        Some(text) => rulings(&turn.rules, text),
+        Some(text) => rulings(benchmark.suite, &turn.rules, text),
         None => failed(&turn.rules, &answers.why_missing(item)),
     };
     Judged {
@@ -108,33 +113,37 @@ fn judge_turn(benchmark: &Benchmark, index: usize, turn: &Turn, answers: &Answer
     }
 }
 
-fn rulings(rules: &[Rule], text: &str) -> Vec<Ruling> {
-    let verify::Judgement { strict, loose } = verify::judge(rules, text);
+fn rulings(suite: Suite, rules: &[Rule], text: &str) -> Vec<Ruling> {
+    let verify::Judgement { strict, loose } = suite.rules().judge(rules, text);
     let verdicts = rules.iter().zip(strict.into_iter().zip(loose));
     verdicts
         .map(|(rule, (strict, loose))| Ruling {
-            id: rule.id.clone(),
+            id: rule.id().to_owned(),
             strict: strict.followed,
             loose: loose.followed,
             reason: strict.reason,
+            unsupported: rule.unsupported(text),
         })
         .collect()
 }
 
 fn failed(rules: &[Rule], reason: &str) -> Vec<Ruling> {
     let failed = |rule: &Rule| Ruling {
-        id: rule.id.clone(),
+        id: rule.id().to_owned(),
         strict: false,
         loose: false,
         reason: Some(reason.to_owned()),
+        // What fails for want of a response fails whatever the rule.
+        unsupported: None,
     };
     rules.iter().map(failed).collect()
 }
 
-/// The part of a response that is judged.
+/// The response without a reasoning model's thoughts. LiveBench's own rules cut them in
+/// their own way.
 fn prepare(suite: Suite, response: &str) -> Cow<'_, str> {
     match suite {
-        Suite::LiveBench => verify::livebench::prepare(response).into(),
+        Suite::LiveBench => Cow::Borrowed(response),
         Suite::IfEval | Suite::IfBench | Suite::MultiIf => split_reasoning(response),
     }
 }
@@ -143,25 +152,7 @@ fn prepare(suite: Suite, response: &str) -> Cow<'_, str> {
 ///
 /// # Errors
 /// An instruction that the suite does not have, a parameter that is missing or wrong.
-pub(crate) fn rule(
-    _suite: Suite,
-    id: &str,
-    kwargs: &Map<String, Value>,
-    _prompt: &str,
-) -> Result<Rule, String> {
-    let constraint = verify::Constraint::from_ifeval(id, kwargs).map_err(|error| error.to_string())?;
-    Ok(Rule {
-        id: id.to_owned(),
-        constraint,
-    })
-}
-
-impl Check for Rule {
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn check(&self, text: &str) -> Verdict {
-        self.constraint.check(text)
-    }
+pub(crate) fn rule(suite: Suite, id: &str, kwargs: &Map<String, Value>) -> Result<Rule, String> {
+    let rule = suite.rules().parse(id, kwargs);
+    rule.map_err(|error| error.to_string())
 }

@@ -241,6 +241,8 @@ fn sample(suite: Suite, item: &Item, row: &Judged, prompt: &str, facts: &RunFact
         };
         line[metric.name()] = value;
     }
+    let unsupported = row.rulings.iter().filter_map(|ruling| ruling.unsupported);
+    line["unsupported"] = unsupported.collect();
     let reasons: Vec<Option<&str>> = row
         .rulings
         .iter()

@@ -68,6 +68,8 @@ pub struct Report {
     pub missing: usize,
     /// Why they are missing, with how many each.
     pub missing_reasons: BTreeMap<String, usize>,
+    /// Prompts left out of every number because a rule cannot be judged, by id and reason.
+    pub unsupported: BTreeMap<String, usize>,
     /// Responses that ended at the token limit; they count as what they are.
     pub cut_at_max_tokens: usize,
     /// Responses whose file names another prompt under the same key.
@@ -92,16 +94,25 @@ impl Report {
     /// Counts and resamples `rows`, the judged turns of `benchmark` in its order.
     pub fn of(benchmark: &Benchmark, rows: &[Judged]) -> Self {
         let suite = benchmark.suite;
-        let by_task = tallies(rows, |row| row.task.clone());
+        let unsupported = unsupported(rows);
+        let rows: Vec<&Judged> = rows.iter().filter(|row| row.is_judged()).collect();
+        let rows = rows.as_slice();
+        let by_task = tallies(rows.iter().copied(), |row| row.task.clone());
         let tasks: Vec<_> = by_task
             .iter()
             .map(|(name, rows)| task(suite, name, rows))
             .collect();
         let strata: Vec<&[Tally]> = by_task.iter().map(|(_, rows)| rows.as_slice()).collect();
         let missing = rows.iter().filter_map(|row| row.missing.as_ref());
-        let answered: Vec<&Judged> = rows.iter().filter(|row| row.missing.is_none()).collect();
+        let answered: Vec<&Judged> = rows
+            .iter()
+            .copied()
+            .filter(|row| row.missing.is_none())
+            .collect();
         let languages = if suite == Suite::MultiIf {
-            tallies(rows, |row| format!("{} {}", row.task, row.group))
+            tallies(rows.iter().copied(), |row| {
+                format!("{} {}", row.task, row.group)
+            })
         } else {
             Vec::new()
         };
@@ -115,6 +126,7 @@ impl Report {
             items_judged: benchmark.items.len(),
             missing: rows.len() - answered.len(),
             missing_reasons,
+            unsupported,
             cut_at_max_tokens: rows
                 .iter()
                 .filter(|row| row.finish_reason == Some(FinishReason::Length))
@@ -145,6 +157,19 @@ impl Report {
             notes: benchmark.notes.clone(),
         }
     }
+}
+
+/// How many rows each rule that cannot be judged takes out.
+fn unsupported(rows: &[Judged]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for ruling in rows.iter().flat_map(|row| &row.rulings) {
+        if let Some(reason) = ruling.unsupported {
+            *counts
+                .entry(format!("{}: {reason}", ruling.id))
+                .or_insert(0) += 1;
+        }
+    }
+    counts
 }
 
 /// The tallies of each class of rows, classes in order of first appearance.
@@ -200,7 +225,7 @@ fn number(strata: &[&[Tally]], metric: Metric) -> Number {
 }
 
 /// Shares by type; prompts without the type are not part of its resampling.
-fn types(rows: &[Judged], name_of: impl Fn(&str) -> &str) -> Vec<TypeReport> {
+fn types(rows: &[&Judged], name_of: impl Fn(&str) -> &str) -> Vec<TypeReport> {
     let mut classes: BTreeMap<&str, Vec<Tally>> = BTreeMap::new();
     for row in rows {
         let mut verdicts: BTreeMap<&str, Vec<(bool, bool)>> = BTreeMap::new();

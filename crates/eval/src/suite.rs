@@ -26,6 +26,16 @@ impl Suite {
         }
     }
 
+    /// The rules that its instructions are judged by.
+    pub(crate) fn rules(self) -> verify::Suite {
+        match self {
+            Self::IfEval => verify::Suite::IfEval,
+            Self::LiveBench => verify::Suite::LiveBench,
+            Self::IfBench => verify::Suite::IfBench,
+            Self::MultiIf => verify::Suite::MultiIf,
+        }
+    }
+
     /// Tokens that the reference runs allow an answer.
     pub fn max_tokens(self) -> usize {
         match self {

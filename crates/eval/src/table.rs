@@ -197,6 +197,9 @@ fn footnotes(report: &Report) -> String {
             );
         }
     }
+    for (rule, count) in &report.unsupported {
+        let _ = writeln!(text, "{count} prompts are left out, not judged: {rule}");
+    }
     if report.cut_at_max_tokens > 0 {
         let _ = writeln!(
             text,

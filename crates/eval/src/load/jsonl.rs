@@ -58,7 +58,7 @@ fn item(suite: Suite, record: Map<String, Value>) -> Result<Item, String> {
             String::new(),
         ),
     };
-    let rules = rules(suite, &record, &prompt)?;
+    let rules = rules(suite, &record)?;
     Ok(Item {
         key,
         group,
@@ -72,7 +72,7 @@ fn item(suite: Suite, record: Map<String, Value>) -> Result<Item, String> {
 }
 
 /// The rules of one record: as many kwargs as ids.
-fn rules(suite: Suite, record: &Map<String, Value>, prompt: &str) -> Result<Vec<Rule>, String> {
+fn rules(suite: Suite, record: &Map<String, Value>) -> Result<Vec<Rule>, String> {
     let ids = list(record, "instruction_id_list")?;
     let kwargs = list(record, "kwargs")?;
     if ids.len() != kwargs.len() {
@@ -94,7 +94,7 @@ fn rules(suite: Suite, record: &Map<String, Value>, prompt: &str) -> Result<Vec<
             let kwargs = kwargs
                 .as_object()
                 .ok_or_else(|| format!("`kwargs[{index}]` is not an object"))?;
-            judge::rule(suite, id, kwargs, prompt)
+            judge::rule(suite, id, kwargs)
                 .map_err(|reason| format!("`instruction_id_list[{index}]`: {reason}"))
         })
         .collect()

@@ -106,7 +106,7 @@ impl Columns {
             let prompt = content(number, prompt)?;
             let lists = lists(number, cell(columns.ids), cell(columns.kwargs));
             let rules = match lists {
-                Ok((ids, kwargs)) => rules(number, &ids, &kwargs, &prompt)?,
+                Ok((ids, kwargs)) => rules(number, &ids, &kwargs)?,
                 Err(reason) => {
                     unjudged.push(reason);
                     Vec::new()
@@ -175,11 +175,9 @@ fn rules(
     number: usize,
     ids: &[String],
     kwargs: &[Map<String, Value>],
-    prompt: &str,
 ) -> Result<Vec<Rule>, String> {
     let rules = ids.iter().zip(kwargs).map(|(id, kwargs)| {
-        judge::rule(Suite::MultiIf, id, kwargs, prompt)
-            .map_err(|reason| format!("turn {number}: {reason}"))
+        judge::rule(Suite::MultiIf, id, kwargs).map_err(|reason| format!("turn {number}: {reason}"))
     });
     rules.collect()
 }

@@ -2,6 +2,8 @@
 //! and the configuration decides.
 
 use crate::commands::bench_synth::Step;
+use crate::commands::eval::EvalCommand;
+use crate::commands::verify::VerifyArgs;
 use crate::config::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -57,6 +59,11 @@ pub(crate) enum Command {
     /// Lists and copies the prompts that recipes use
     #[command(subcommand)]
     Prompts(PromptsCommand),
+    /// Judges existing responses by rule, strict and loose
+    Verify(VerifyArgs),
+    /// Scores a model on a benchmark that is judged by rule
+    #[command(subcommand)]
+    Eval(EvalCommand),
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),

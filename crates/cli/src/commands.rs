@@ -8,6 +8,7 @@ pub(crate) mod bench_synth;
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod models;
 pub(crate) mod prompts;
@@ -15,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod shell;
 pub(crate) mod synth;
+pub(crate) mod verify;
 
 /// What every command that computes is given.
 #[derive(Debug)]

@@ -61,12 +61,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => commands::generate::run(&mut env, &args),
         Command::Chat(args) => commands::chat::run(&mut env, &args),
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
+        Command::Eval(command) => commands::eval::run(&mut env, &command),
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
         }
         Command::Bench(BenchCommand::Synth(args)) => {
             done(commands::bench_synth::run(&mut env, &args))
         }
+        Command::Verify(args) => done(commands::verify::run(&env, &args)),
         Command::Synth(SynthCommand::Ultraif(args)) => commands::synth::ultraif(&mut env, &args),
         Command::Synth(SynthCommand::Agree(args)) => commands::synth::agree(&mut env, &args),
         Command::Run(RunCommand::Status(args)) => done(commands::run::status(&args)),

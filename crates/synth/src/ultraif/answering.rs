@@ -33,7 +33,7 @@ pub(super) async fn respond_and_evaluate(
         let is_last = levels[index + 1..].iter().all(|later| later == level);
         let instruction = &instructions[level - 1];
         match answer_one(instruction, (*level, is_last), context, llm).await {
-            Ok(()) => accepted = true,
+            Ok(wrote) => accepted |= wrote,
             Err(Stop::Reject(rejection)) => failure = Some(Stop::Reject(rejection)),
             Err(wait) => return Err(wait),
         }
@@ -44,12 +44,13 @@ pub(super) async fn respond_and_evaluate(
     }
 }
 
+/// Answers one level; whether it gave the row a record of its data.
 async fn answer_one(
     instruction: &Instruction,
     (level, is_last): (usize, bool),
     context: &Context,
     llm: &Llm<'_>,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let settings = &context.settings;
     if context.contamination.contains(&instruction.query) {
         return Err(reject(
@@ -60,7 +61,7 @@ async fn answer_one(
     }
     if !settings.does(Stage::Respond) {
         llm.record("composed.jsonl", instruction.as_record(llm.row_id()));
-        return Ok(());
+        return Ok(true);
     }
     if settings.does(Stage::Evaluate) && instruction.questions.is_empty() {
         return Err(reject(
@@ -77,7 +78,7 @@ async fn answer_one(
     let mut record = instruction.as_record(llm.row_id());
     record["responses"] = json!(texts);
     llm.record("responses.jsonl", record);
-    Ok(())
+    Ok(true)
 }
 
 /// A response with what was said of it.
@@ -191,14 +192,14 @@ async fn judge_sample(
     })
 }
 
-/// Which responses become data.
+/// Which responses become data; whether any did.
 fn select(
     instruction: &Instruction,
     samples: &[Sample],
     (level, is_last): (usize, bool),
     context: &Context,
     llm: &Llm<'_>,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let settings = &context.settings;
     let pass = samples.iter().find(|sample| sample.passes());
     let fail = samples.iter().find(|sample| sample.fails());
@@ -239,7 +240,7 @@ fn select(
         wrote = true;
     }
     if wrote {
-        return Ok(());
+        return Ok(true);
     }
     let reason = if samples.iter().all(|sample| sample.unusable.is_some()) {
         samples
@@ -251,8 +252,8 @@ fn select(
     } else if fail.is_none() && settings.want == Want::Dpo {
         "all_responses_pass"
     } else {
-        // A response passes at a level that is not the last.
-        return Ok(());
+        // A response passes at a level that is not the last: nothing to write yet.
+        return Ok(false);
     };
     Err(reject(
         "select",

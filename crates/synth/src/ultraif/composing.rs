@@ -16,7 +16,7 @@ const LEAKS: [&str; 7] = [
     "augmented query",
     "human evaluator",
     "provide the response in json",
-    "json object",
+    "answer with a json object:",
     "new constraint",
 ];
 

@@ -8,12 +8,14 @@
 //! Not supported: characters by name (`\N{...}`).
 
 mod fold;
+mod literal;
 mod machine;
 mod parse;
 mod program;
 mod translate;
 mod tree;
 
+use literal::Literal;
 use machine::Machine;
 use program::Program;
 use std::sync::OnceLock;
@@ -53,6 +55,7 @@ const MAX_WORK: usize = 1 << 28;
 pub struct Regex {
     pattern: String,
     program: Program,
+    literal: Option<Literal>,
     linear: Option<translate::Source>,
     compiled: OnceLock<Option<regex::Regex>>,
 }
@@ -68,6 +71,7 @@ impl Regex {
         let program = Program::new(&tree)?;
         Ok(Self {
             pattern: pattern.to_owned(),
+            literal: Literal::of(&tree.root),
             linear: translate::translate(&tree.root),
             program,
             compiled: OnceLock::new(),
@@ -92,6 +96,9 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn is_match(&self, text: &str) -> Result<bool, GaveUp> {
+        if let Some(literal) = &self.literal {
+            return Ok(literal.count(text, 1) > 0);
+        }
         match self.linear_engine(text, Some(1)) {
             Some(regex) => Ok(regex.is_match(text)),
             None => Machine::new(&self.program, text).finds(),
@@ -104,6 +111,9 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn count(&self, text: &str) -> Result<usize, GaveUp> {
+        if let Some(literal) = &self.literal {
+            return Ok(literal.count(text, usize::MAX));
+        }
         let width = self.linear.as_ref().and_then(|source| source.width);
         match self.linear_engine(text, width) {
             Some(regex) => Ok(regex.find_iter(text).count()),
@@ -193,6 +203,7 @@ mod tests {
             };
             if let Some(linear) = regex.linear_engine(&text, None) {
                 let matches = Machine::new(&regex.program, &text).count();
+                prop_assert_eq!(regex.count(&text), matches);
                 prop_assert_eq!(Ok(linear.find_iter(&text).count()), matches);
             }
         }

@@ -16,7 +16,7 @@ mod translate;
 mod tree;
 
 use literal::Literal;
-use machine::Machine;
+use machine::{MAX_STEPS, Machine};
 use program::Program;
 use std::sync::OnceLock;
 
@@ -49,6 +49,12 @@ pub struct GaveUp;
 /// States times characters (times the characters looked at again) up to which the linear engine
 /// is asked: its worst case, which it cannot give up.
 const MAX_WORK: usize = 1 << 28;
+
+/// Texts for which the machine is tried before the linear engine is compiled.
+const QUICK_BYTES: usize = 1 << 13;
+
+/// Steps of that trial.
+const QUICK_STEPS: u64 = 50_000;
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -99,9 +105,14 @@ impl Regex {
         if let Some(literal) = &self.literal {
             return Ok(literal.count(text, 1) > 0);
         }
+        if let Some(machine) = self.quick_machine(text)
+            && let Ok(found) = machine.finds()
+        {
+            return Ok(found);
+        }
         match self.linear_engine(text, Some(1)) {
             Some(regex) => Ok(regex.is_match(text)),
-            None => Machine::new(&self.program, text).finds(),
+            None => Machine::new(&self.program, text, MAX_STEPS).finds(),
         }
     }
 
@@ -114,11 +125,22 @@ impl Regex {
         if let Some(literal) = &self.literal {
             return Ok(literal.count(text, usize::MAX));
         }
+        if let Some(machine) = self.quick_machine(text)
+            && let Ok(count) = machine.count()
+        {
+            return Ok(count);
+        }
         let width = self.linear.as_ref().and_then(|source| source.width);
         match self.linear_engine(text, width) {
             Some(regex) => Ok(regex.find_iter(text).count()),
-            None => Machine::new(&self.program, text).count(),
+            None => Machine::new(&self.program, text, MAX_STEPS).count(),
         }
+    }
+
+    /// The machine with few steps, for a text so short that they cost less than compiling.
+    fn quick_machine(&self, text: &str) -> Option<Machine<'_>> {
+        let worth = text.len() <= QUICK_BYTES && self.compiled.get().is_none();
+        worth.then(|| Machine::new(&self.program, text, QUICK_STEPS))
     }
 
     /// The linear engine where it means the same on this text and is quick, though it may look
@@ -202,7 +224,7 @@ mod tests {
                 return Ok(());
             };
             if let Some(linear) = regex.linear_engine(&text, None) {
-                let matches = Machine::new(&regex.program, &text).count();
+                let matches = Machine::new(&regex.program, &text, MAX_STEPS).count();
                 prop_assert_eq!(regex.count(&text), matches);
                 prop_assert_eq!(Ok(linear.find_iter(&text).count()), matches);
             }

@@ -74,10 +74,9 @@ impl Literal {
         let mut before = text[..from].chars().next_back();
         let mut rest = text[from..].chars();
         loop {
-            if !(self.whole && before.is_some_and(python::is_word)) {
-                if let Some(end) = self.matched(rest.as_str()) {
-                    return Some(text.len() - end.len());
-                }
+            let inside = self.whole && before.is_some_and(python::is_word);
+            if let Some(after) = self.matched(rest.as_str()).filter(|_| !inside) {
+                return Some(text.len() - after.len());
             }
             before = Some(rest.next()?);
         }

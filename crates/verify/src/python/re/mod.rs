@@ -1,7 +1,7 @@
 //! Regular expressions with the syntax and the meaning of Python's `re` (CPython 3.11, text
 //! patterns), in bounded time.
 //!
-//! A pattern is read into a tree ([`parse`]); what the `regex` crate can express with equal
+//! A pattern is read into a tree (`parse`); what the `regex` crate can express with equal
 //! meaning is handed to it, the rest runs on a backtracking machine that gives up after a fixed
 //! number of steps, where Python would go on for as long as it takes.
 //!
@@ -75,10 +75,14 @@ impl Regex {
     pub fn new(pattern: &str, mode: Mode) -> Result<Self, SyntaxError> {
         let tree = parse::parse(pattern, mode)?;
         let program = Program::new(&tree)?;
+        let literal = Literal::of(&tree.root);
         Ok(Self {
             pattern: pattern.to_owned(),
-            literal: Literal::of(&tree.root),
-            linear: translate::translate(&tree.root),
+            linear: match literal {
+                Some(_) => None,
+                None => translate::translate(&tree.root),
+            },
+            literal,
             program,
             compiled: OnceLock::new(),
         })

@@ -9,81 +9,40 @@ fn parse(id: &str, kwargs: &Value) -> Result<Constraint, Error> {
     Constraint::from_ifeval(id, kwargs.as_object().expect("an object"))
 }
 
+const SPECS: &str = r#"keywords:existence {"keywords": ["cat", "a.*b"]}
+keywords:frequency {"keyword": "i", "relation": "at least", "frequency": 2}
+keywords:forbidden_words {"forbidden_words": ["cat", "s"]}
+keywords:letter_frequency {"letter": "!", "let_relation": "less than", "let_frequency": 4}
+language:response_language {"language": "de"}
+length_constraints:number_sentences {"relation": "less than", "num_sentences": 3}
+length_constraints:number_paragraphs {"num_paragraphs": 2}
+length_constraints:number_words {"relation": "at least", "num_words": 30}
+length_constraints:nth_paragraph_first_word {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "İσΣ"}
+detectable_content:number_placeholders {"num_placeholders": 2}
+detectable_content:postscript {"postscript_marker": "P.P.S"}
+detectable_format:number_bullet_lists {"num_bullets": 2}
+detectable_format:constrained_response {}
+detectable_format:number_highlighted_sections {"num_highlights": 2}
+detectable_format:multiple_sections {"section_spliter": "Day", "num_sections": 2}
+detectable_format:json_format {}
+detectable_format:title {}
+combination:two_responses {}
+combination:repeat_prompt {"prompt_to_repeat": "Hello"}
+startend:end_checker {"end_phrase": "the end"}
+change_case:capital_word_frequency {"capital_relation": "at least", "capital_frequency": 2}
+change_case:english_capital {}
+change_case:english_lowercase {}
+punctuation:no_comma {}
+startend:quotation {}"#;
+
 /// One of each type.
 fn all() -> Vec<Constraint> {
-    let specs = [
-        ("keywords:existence", json!({"keywords": ["cat", "a.*b"]})),
-        (
-            "keywords:frequency",
-            json!({"keyword": "i", "relation": "at least", "frequency": 2}),
-        ),
-        (
-            "keywords:forbidden_words",
-            json!({"forbidden_words": ["cat", "s"]}),
-        ),
-        (
-            "keywords:letter_frequency",
-            json!({"letter": "#", "let_relation": "at least", "let_frequency": 4}),
-        ),
-        ("language:response_language", json!({"language": "de"})),
-        (
-            "length_constraints:number_sentences",
-            json!({"relation": "less than", "num_sentences": 3}),
-        ),
-        (
-            "length_constraints:number_paragraphs",
-            json!({"num_paragraphs": 2}),
-        ),
-        (
-            "length_constraints:number_words",
-            json!({"relation": "at least", "num_words": 30}),
-        ),
-        (
-            "length_constraints:nth_paragraph_first_word",
-            json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "İσΣ"}),
-        ),
-        (
-            "detectable_content:number_placeholders",
-            json!({"num_placeholders": 2}),
-        ),
-        (
-            "detectable_content:postscript",
-            json!({"postscript_marker": "P.P.S"}),
-        ),
-        (
-            "detectable_format:number_bullet_lists",
-            json!({"num_bullets": 2}),
-        ),
-        ("detectable_format:constrained_response", json!({})),
-        (
-            "detectable_format:number_highlighted_sections",
-            json!({"num_highlights": 2}),
-        ),
-        (
-            "detectable_format:multiple_sections",
-            json!({"section_spliter": "Day", "num_sections": 2}),
-        ),
-        ("detectable_format:json_format", json!({})),
-        ("detectable_format:title", json!({})),
-        ("combination:two_responses", json!({})),
-        (
-            "combination:repeat_prompt",
-            json!({"prompt_to_repeat": "Hello\u{0}"}),
-        ),
-        ("startend:end_checker", json!({"end_phrase": "the end"})),
-        (
-            "change_case:capital_word_frequency",
-            json!({"capital_relation": "at least", "capital_frequency": 2}),
-        ),
-        ("change_case:english_capital", json!({})),
-        ("change_case:english_lowercase", json!({})),
-        ("punctuation:no_comma", json!({})),
-        ("startend:quotation", json!({})),
-    ];
-    let all: Vec<Constraint> = specs
-        .iter()
-        .map(|(id, kwargs)| parse(id, kwargs).expect("a constraint"))
-        .collect();
+    let read = |line: &str| {
+        let (id, kwargs) = line.split_once(' ').expect("an id and parameters");
+        let kwargs = serde_json::from_str(kwargs).expect("an object");
+        parse(id, &kwargs).expect("a constraint")
+    };
+    let all: Vec<Constraint> = SPECS.lines().map(read).collect();
     let ids: Vec<&str> = all.iter().map(Check::id).collect();
     assert_eq!(ids, Constraint::IDS);
     all

@@ -7,7 +7,7 @@ use super::program::{Program, Step};
 use super::tree::{Cases, Kind, Place, Words};
 
 /// Steps of one search over a whole text: a fraction of a second.
-const MAX_STEPS: u64 = 10_000_000;
+pub(super) const MAX_STEPS: u64 = 10_000_000;
 
 /// Alternatives that may be open at once.
 const MAX_OPEN: usize = 2_000_000;
@@ -40,13 +40,13 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(program: &'a Program, text: &str) -> Self {
+    pub(super) fn new(program: &'a Program, text: &str, steps: u64) -> Self {
         Self {
             program,
             text: text.chars().collect(),
             registers: vec![NOWHERE; 2 * (program.groups + 1) + program.marks],
             open: Vec::new(),
-            steps_left: MAX_STEPS,
+            steps_left: steps,
             not_empty_at: None,
         }
     }

@@ -1,20 +1,22 @@
 //! Regular expressions with the syntax and the meaning of Python's `re` (CPython 3.11, text
 //! patterns), in bounded time.
 //!
-//! A pattern is read into a tree ([`parse`]); what the `regex` crate can express with equal
+//! A pattern is read into a tree (`parse`); what the `regex` crate can express with equal
 //! meaning is handed to it, the rest runs on a backtracking machine that gives up after a fixed
 //! number of steps, where Python would go on for as long as it takes.
 //!
 //! Not supported: characters by name (`\N{...}`).
 
 mod fold;
+mod literal;
 mod machine;
 mod parse;
 mod program;
 mod translate;
 mod tree;
 
-use machine::Machine;
+use literal::Literal;
+use machine::{MAX_STEPS, Machine};
 use program::Program;
 use std::sync::OnceLock;
 
@@ -48,11 +50,18 @@ pub struct GaveUp;
 /// is asked: its worst case, which it cannot give up.
 const MAX_WORK: usize = 1 << 28;
 
+/// Texts for which the machine is tried before the linear engine is compiled.
+const QUICK_BYTES: usize = 1 << 13;
+
+/// Steps of that trial.
+const QUICK_STEPS: u64 = 50_000;
+
 /// A compiled pattern.
 #[derive(Debug)]
 pub struct Regex {
     pattern: String,
     program: Program,
+    literal: Option<Literal>,
     linear: Option<translate::Source>,
     compiled: OnceLock<Option<regex::Regex>>,
 }
@@ -66,9 +75,14 @@ impl Regex {
     pub fn new(pattern: &str, mode: Mode) -> Result<Self, SyntaxError> {
         let tree = parse::parse(pattern, mode)?;
         let program = Program::new(&tree)?;
+        let literal = Literal::of(&tree.root);
         Ok(Self {
             pattern: pattern.to_owned(),
-            linear: translate::translate(&tree.root),
+            linear: match literal {
+                Some(_) => None,
+                None => translate::translate(&tree.root),
+            },
+            literal,
             program,
             compiled: OnceLock::new(),
         })
@@ -92,9 +106,17 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn is_match(&self, text: &str) -> Result<bool, GaveUp> {
+        if let Some(literal) = &self.literal {
+            return Ok(literal.count(text, 1) > 0);
+        }
+        if let Some(machine) = self.quick_machine(text)
+            && let Ok(found) = machine.finds()
+        {
+            return Ok(found);
+        }
         match self.linear_engine(text, Some(1)) {
             Some(regex) => Ok(regex.is_match(text)),
-            None => Machine::new(&self.program, text).finds(),
+            None => Machine::new(&self.program, text, MAX_STEPS).finds(),
         }
     }
 
@@ -104,11 +126,25 @@ impl Regex {
     ///
     /// The search took too many steps.
     pub fn count(&self, text: &str) -> Result<usize, GaveUp> {
+        if let Some(literal) = &self.literal {
+            return Ok(literal.count(text, usize::MAX));
+        }
+        if let Some(machine) = self.quick_machine(text)
+            && let Ok(count) = machine.count()
+        {
+            return Ok(count);
+        }
         let width = self.linear.as_ref().and_then(|source| source.width);
         match self.linear_engine(text, width) {
             Some(regex) => Ok(regex.find_iter(text).count()),
-            None => Machine::new(&self.program, text).count(),
+            None => Machine::new(&self.program, text, MAX_STEPS).count(),
         }
+    }
+
+    /// The machine with few steps, for a text so short that they cost less than compiling.
+    fn quick_machine(&self, text: &str) -> Option<Machine<'_>> {
+        let worth = text.len() <= QUICK_BYTES && self.compiled.get().is_none();
+        worth.then(|| Machine::new(&self.program, text, QUICK_STEPS))
     }
 
     /// The linear engine where it means the same on this text and is quick, though it may look
@@ -192,7 +228,8 @@ mod tests {
                 return Ok(());
             };
             if let Some(linear) = regex.linear_engine(&text, None) {
-                let matches = Machine::new(&regex.program, &text).count();
+                let matches = Machine::new(&regex.program, &text, MAX_STEPS).count();
+                prop_assert_eq!(regex.count(&text), matches);
                 prop_assert_eq!(Ok(linear.find_iter(&text).count()), matches);
             }
         }

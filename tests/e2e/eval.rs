@@ -207,7 +207,7 @@ fn responses_are_judged_and_compared_without_a_model() {
         .good(&[&base[..], &["bad.jsonl", "--compare", "good.jsonl"]].concat())
         .stdout;
     for part in [
-        "prompt strict          0.00",
+        "prompt strict       0.00",
         "2 prompts have no response and count as failed (2 no response)",
         "-100.00",
         "0 prompts gained, 4 lost (strict); verdicts changed in 4 rows",

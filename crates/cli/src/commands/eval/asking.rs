@@ -434,7 +434,7 @@ fn summary(report: &Report, session: &Session) -> String {
     if reused > 0 || report.progress.rows_from_before > 0 {
         let from_before = report.progress.rows_from_before;
         parts.push(format!(
-            "{from_before} items and {reused} calls from before"
+            "{from_before} items from before, {reused} calls reused"
         ));
     }
     parts.push(format!("{:.1} s", report.progress.elapsed.as_secs_f64()));

@@ -44,9 +44,17 @@ pub fn score(followed: &[bool]) -> Option<f64> {
     Some((all + share) / 2.0)
 }
 
+/// Whether a question belongs to a release: published by then and not yet removed.
+///
+/// Dates are spelled `YYYY-MM-DD`; an empty date of removal means never.
+#[must_use]
+pub fn is_in_release(release: &str, published: &str, removed: &str) -> bool {
+    published <= release && (removed.is_empty() || removed > release)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{prepare, score};
+    use super::{is_in_release, prepare, score};
 
     #[test]
     fn thoughts_are_deleted_to_the_nearest_end() {
@@ -70,5 +78,18 @@ mod tests {
         assert_eq!(score(&[true, false]), Some(0.25));
         assert_eq!(score(&[true, true, false]), Some(2.0 / 3.0 / 2.0));
         assert_eq!(score(&[false, false]), Some(0.0));
+    }
+
+    #[test]
+    fn a_release_leaves_out_what_is_removed_or_not_yet_there() {
+        for (published, removed, expected) in [
+            ("2024-11-25", "", true),
+            ("2024-06-24", "2025-04-02", true),
+            ("2024-06-24", "2024-11-25", false),
+            ("2025-04-02", "", false),
+        ] {
+            let found = is_in_release("2024-11-25", published, removed);
+            assert_eq!(found, expected, "{published} {removed}");
+        }
     }
 }

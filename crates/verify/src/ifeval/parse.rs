@@ -256,7 +256,7 @@ pub fn constraints(
 mod tests {
     use super::*;
 
-    fn parse(id: &str, kwargs: Value) -> Result<Constraint, String> {
+    fn parse(id: &str, kwargs: &Value) -> Result<Constraint, String> {
         let kwargs = kwargs.as_object().expect("an object");
         Constraint::from_ifeval(id, kwargs).map_err(|error| error.to_string())
     }
@@ -306,14 +306,14 @@ mod tests {
                 "keyword \"a(b\" is no valid regular expression: missing ), unterminated subpattern (at character 1)",
             ),
         ] {
-            assert_eq!(parse(id, kwargs), Err(expected.to_owned()));
+            assert_eq!(parse(id, &kwargs), Err(expected.to_owned()));
         }
     }
 
     #[test]
     fn nulls_and_floats_are_understood() {
         let kwargs = json!({"num_paragraphs": 3.0, "num_words": null, "keywords": []});
-        let parsed = parse("length_constraints:number_paragraphs", kwargs);
+        let parsed = parse("length_constraints:number_paragraphs", &kwargs);
         assert_eq!(parsed, Ok(Constraint::NumberParagraphs { count: 3 }));
     }
 }

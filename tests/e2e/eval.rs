@@ -207,8 +207,8 @@ fn responses_are_judged_and_compared_without_a_model() {
         .good(&[&base[..], &["bad.jsonl", "--compare", "good.jsonl"]].concat())
         .stdout;
     for part in [
-        "prompt strict          0.00",
-        "2 prompts have no response and count as failed (2 no response)",
+        "prompt strict       0.00",
+        "without a response, counted as failed: 2 (2 no response)",
         "-100.00",
         "0 prompts gained, 4 lost (strict); verdicts changed in 4 rows",
         "1  keywords:existence  followed → failed: no response",
@@ -368,17 +368,19 @@ fn shared(name: &str) -> PathBuf {
     path
 }
 
+/// Strict and loose verdicts of a row.
+type Verdicts = (Vec<bool>, Vec<bool>);
+
 /// Followed prompts and instructions, strict and loose, as `summary.json` names them.
-fn percentages(rows: &[(Vec<bool>, Vec<bool>)]) -> [(&'static str, f64); 4] {
+fn percentages(rows: &[Verdicts]) -> [(&'static str, f64); 4] {
     let percent = |part: usize, whole: usize| (1e4 * part as f64 / whole as f64).round() / 1e2;
-    let prompts = |of: fn(&(Vec<bool>, Vec<bool>)) -> &Vec<bool>| {
+    let prompts = |of: fn(&Verdicts) -> &Vec<bool>| {
         rows.iter()
             .filter(|row| of(row).iter().all(|one| *one))
             .count()
     };
-    let instructions = |of: fn(&(Vec<bool>, Vec<bool>)) -> &Vec<bool>| {
-        rows.iter().flat_map(of).filter(|one| **one).count()
-    };
+    let instructions =
+        |of: fn(&Verdicts) -> &Vec<bool>| rows.iter().flat_map(of).filter(|one| **one).count();
     let all = rows.iter().map(|row| row.0.len()).sum();
     [
         ("strict_prompt", percent(prompts(|row| &row.0), rows.len())),

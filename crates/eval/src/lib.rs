@@ -1,7 +1,7 @@
 //! Benchmarks that are judged by rule: IFEval, LiveBench's instruction following, IFBench,
 //! Multi-IF.
 //!
-//! - [`load`]: files become a [`Benchmark`] of [`Item`]s.
+//! - [`load`](load()): files become a [`Benchmark`] of [`Item`]s.
 //! - [`recipe`]: an item is asked; the answers are recorded as they are.
 //! - [`Answers`]: recorded answers, from a run, from any tool's file.
 //! - [`judge`](judge()) gives [`Judged`] rows; [`Report`] makes the numbers, with intervals.

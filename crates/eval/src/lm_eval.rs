@@ -199,7 +199,7 @@ fn original_count(benchmark: &Benchmark, task: &TaskReport) -> u64 {
 }
 
 /// One line of `samples_<task>_<time>.jsonl` per judged turn of `task`, in the benchmark's
-/// order. `render` gives the text that the model read; without a template it is the prompt.
+/// order; rows that cannot be judged are left out as they are of the results. `render` gives the text that the model read; without a template it is the prompt.
 pub fn samples(
     benchmark: &Benchmark,
     task: &str,
@@ -208,7 +208,9 @@ pub fn samples(
     facts: &RunFacts,
     render: &dyn Fn(&[Message]) -> Option<String>,
 ) -> Vec<Value> {
-    let of_task = rows.iter().filter(|row| row.task == task);
+    let of_task = rows
+        .iter()
+        .filter(|row| row.task == task && row.is_judged());
     of_task
         .map(|row| {
             let item = &benchmark.items[row.item];
@@ -241,8 +243,6 @@ fn sample(suite: Suite, item: &Item, row: &Judged, prompt: &str, facts: &RunFact
         };
         line[metric.name()] = value;
     }
-    let unsupported = row.rulings.iter().filter_map(|ruling| ruling.unsupported);
-    line["unsupported"] = unsupported.collect();
     let reasons: Vec<Option<&str>> = row
         .rulings
         .iter()
@@ -267,7 +267,9 @@ fn doc_hash(item: &Item) -> String {
 
 /// Over the documents and prompts of a task: two runs with the same hash judged the same items.
 fn task_hash(benchmark: &Benchmark, task: &TaskReport, rows: &[Judged]) -> String {
-    let of_task = rows.iter().filter(|row| row.task == task.name);
+    let of_task = rows
+        .iter()
+        .filter(|row| row.task == task.name && row.is_judged());
     let hashes = of_task.map(|row| {
         let item = &benchmark.items[row.item];
         doc_hash(item) + &sha256(prompt_of(item, row)) + &sha256("0")

@@ -179,7 +179,7 @@ fn footnotes(report: &Report) -> String {
             .collect();
         let _ = writeln!(
             text,
-            "\n{} prompts have no response and count as failed ({}). Over the others alone:",
+            "\nPrompts without a response, counted as failed: {} ({}). Over the others alone:",
             report.missing,
             reasons.join("; ")
         );
@@ -198,19 +198,19 @@ fn footnotes(report: &Report) -> String {
         }
     }
     for (rule, count) in &report.unsupported {
-        let _ = writeln!(text, "{count} prompts are left out, not judged: {rule}");
+        let _ = writeln!(text, "Prompts left out, not judged: {count} ({rule})");
     }
     if report.cut_at_max_tokens > 0 {
         let _ = writeln!(
             text,
-            "{} responses were cut at the token limit and judged as they are.",
+            "Responses cut at the token limit, judged as they are: {}",
             report.cut_at_max_tokens
         );
     }
     if !report.other_wordings.is_empty() {
         let _ = writeln!(
             text,
-            "{} responses answer another wording of their prompt: {}",
+            "Responses to another wording of their prompt: {} ({})",
             report.other_wordings.len(),
             report.other_wordings.join(", ")
         );

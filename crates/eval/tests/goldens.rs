@@ -184,8 +184,8 @@ fn unanswered_and_cut_rows_are_counted_and_told() {
     let text = table::report("m", &report);
     for part in [
         "prompt strict       33.33",
-        "1 prompts have no response and count as failed (1 no response)",
-        "1 responses were cut",
+        "without a response, counted as failed: 1 (1 no response)",
+        "cut at the token limit, judged as they are: 1",
         "counted as written",
         "punctuation:no_comma",
     ] {

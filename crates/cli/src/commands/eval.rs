@@ -140,12 +140,14 @@ struct Judgement {
 
 impl Judgement {
     fn of(benchmark: &Benchmark, parties: &Parties) -> Result<Self> {
-        let rows = ::eval::judge(benchmark, &parties.ours.answers).map_err(unusable)?;
+        let rows =
+            ::eval::judge(benchmark, &parties.ours.answers).map_err(|error| unusable(&error))?;
         let report = Report::of(benchmark, &rows);
         let comparison = match &parties.other {
             None => None,
             Some(other) => {
-                let theirs = ::eval::judge(benchmark, &other.answers).map_err(unusable)?;
+                let theirs =
+                    ::eval::judge(benchmark, &other.answers).map_err(|error| unusable(&error))?;
                 Some(Comparison::of(benchmark, &other.name, &rows, &theirs))
             }
         };
@@ -187,7 +189,7 @@ fn stopped(mut benchmark: Benchmark, parties: &Parties) -> Result<ExitCode> {
     };
     benchmark.items.retain(answered);
     if !benchmark.items.is_empty() {
-        let rows = ::eval::judge(&benchmark, answers).map_err(unusable)?;
+        let rows = ::eval::judge(&benchmark, answers).map_err(|error| unusable(&error))?;
         let report = Report::of(&benchmark, &rows);
         output::print(&::eval::table::report(&parties.ours.name, &report))?;
     }
@@ -196,6 +198,6 @@ fn stopped(mut benchmark: Benchmark, parties: &Parties) -> Result<ExitCode> {
 }
 
 /// Input that cannot be scored: exit code 4.
-fn unusable(error: EvalError) -> anyhow::Error {
+fn unusable(error: &EvalError) -> anyhow::Error {
     Failure::input(error.to_string())
 }

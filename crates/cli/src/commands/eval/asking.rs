@@ -3,6 +3,7 @@
 use super::{EvalArgs, Parties, Party, inputs, outputs};
 use crate::args::ModelArgs;
 use crate::commands::Env;
+use crate::config::Config;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Progress};
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Changes whenever what is asked for the same item does.
 const RECIPE: &str = "eval 1";
-/// Role, phase and file of the model under test.
+/// Role and file of the model under test.
 const OURS: (&str, &str) = ("answer", RESPONSES_FILE);
 /// The same of the model that it is compared with.
 const OTHER: (&str, &str) = ("compare", "compare.jsonl");
@@ -79,6 +80,8 @@ impl Against {
 /// Who is asked in one phase.
 struct Player<'a> {
     role: &'static str,
+    /// Phase of the run; one per model that ours is compared with.
+    phase: &'a str,
     file: &'static str,
     identity: &'a str,
     adapter: Option<String>,
@@ -108,93 +111,75 @@ pub(super) fn ask(
         env.config.insert(setting)?;
     }
     threads::apply(&env.config)?;
-    let against = Against::of(args)?;
-    let opened = open(env, args, &against)?;
-    let second = match &against {
-        Against::Model(name) => Some(open_second(env, args, name)?),
-        _ => None,
-    };
     let max_tokens = match args.max_tokens {
         Some(tokens) => usize::try_from(tokens).unwrap_or(usize::MAX),
         None => benchmark.suite.max_tokens(),
     };
-    for opened in second.iter().chain([&opened]) {
+    let cast = Cast::of(env, args)?;
+    for opened in cast.second.iter().chain([&cast.opened]) {
         opened.check_template()?;
         check_fits(opened, benchmark, max_tokens)?;
     }
-    let adapter = args.model.adapter.as_deref().map(session::adapter_of);
-    let adapter = adapter.map(|(name, _)| name);
-    let model = opened.name().to_owned();
-    let name = match &adapter {
-        None => model.clone(),
-        Some(adapter) => format!("{model}+{adapter}"),
-    };
-    let identity = opened.identity(adapter.as_deref())?;
-    let other_adapter = match &against {
-        Against::Adapter(name, _) => Some(name.clone()),
-        _ => None,
-    };
-    let other_identity = match (&against, &second) {
-        (_, Some(second)) => Some(second.identity(None)?),
-        (Against::Base | Against::Adapter(..), None) => {
-            Some(opened.identity(other_adapter.as_deref())?)
-        }
-        _ => None,
-    };
-    let folder = folder(args, benchmark, &name);
-    let mut models = BTreeMap::from([(OURS.0.to_owned(), identity.clone())]);
-    models.extend(other_identity.clone().map(|one| (OTHER.0.to_owned(), one)));
+    let folder = folder(args, benchmark, &cast.name);
+    let manifest = manifest(benchmark, files, max_tokens, &cast.identity);
     let setting = Setting {
-        run: open_run(&folder, manifest(benchmark, files, max_tokens, models))?,
+        run: open_run(&folder, manifest)?,
         benchmark,
         max_tokens,
         concurrency: usize::try_from(args.concurrency).unwrap_or(usize::MAX),
         interrupt: &env.interrupt,
         stop: StopSignal::default(),
     };
-    let origin = outputs::Origin::model(&opened, args, &identity, max_tokens, folder);
-    let ours = Player {
-        role: OURS.0,
-        file: OURS.1,
-        identity: &identity,
-        adapter,
-    };
-    let other = other_identity.as_deref().map(|identity| Player {
-        role: OTHER.0,
-        file: OTHER.1,
-        identity,
-        adapter: other_adapter,
-    });
-    let stopped = match (other, second) {
-        (Some(other), Some(second)) => {
-            setting.ask(env_config(env), opened, &[ours])?
-                || setting.ask(env_config(env), second, &[other])?
-        }
-        (Some(other), None) => setting.ask(env_config(env), opened, &[ours, other])?,
-        (None, _) => setting.ask(env_config(env), opened, &[ours])?,
-    };
-    // The other's files first: those of the model under test stay.
-    let other = match &against {
-        Against::Nobody => None,
-        Against::Responses(file) => Some(inputs::party(file)?),
-        _ => Some(Party {
-            name: against.name(&model),
-            answers: setting.answers(OTHER)?,
-        }),
-    };
-    Ok(Parties {
-        ours: Party {
-            name,
-            answers: setting.answers(OURS)?,
-        },
-        other,
-        origin,
-        stopped,
-    })
+    let origin = outputs::Origin::model(&cast.opened, args, &cast.identity, max_tokens, folder);
+    setting.conclude(&env.config, cast, origin)
 }
 
-fn env_config(env: &Env) -> &crate::config::Config {
-    &env.config
+/// The models, found but not loaded, and what tells them apart.
+struct Cast {
+    against: Against,
+    opened: Opened,
+    /// The other model, where it is not the same.
+    second: Option<Opened>,
+    /// Name of the model under test, with its adapter's.
+    name: String,
+    adapter: Option<String>,
+    identity: String,
+    /// Identity and adapter of who is asked beside it.
+    other: Option<(String, Option<String>)>,
+}
+
+impl Cast {
+    fn of(env: &mut Env, args: &EvalArgs) -> Result<Self> {
+        let against = Against::of(args)?;
+        let opened = open(env, args, &against)?;
+        let second = match &against {
+            Against::Model(name) => Some(open_second(env, args, name)?),
+            _ => None,
+        };
+        let adapter = args.model.adapter.as_deref().map(session::adapter_of);
+        let adapter = adapter.map(|(name, _)| name);
+        let name = match &adapter {
+            None => opened.name().to_owned(),
+            Some(adapter) => format!("{}+{adapter}", opened.name()),
+        };
+        let other = match (&against, &second) {
+            (_, Some(second)) => Some((second.identity(None)?, None)),
+            (Against::Base, None) => Some((opened.identity(None)?, None)),
+            (Against::Adapter(name, _), None) => {
+                Some((opened.identity(Some(name))?, Some(name.clone())))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            identity: opened.identity(adapter.as_deref())?,
+            against,
+            opened,
+            second,
+            name,
+            adapter,
+            other,
+        })
+    }
 }
 
 fn open(env: &mut Env, args: &EvalArgs, against: &Against) -> Result<Opened> {
@@ -241,7 +226,7 @@ fn manifest(
     benchmark: &Benchmark,
     files: &[inputs::DataFile],
     max_tokens: usize,
-    models: BTreeMap<String, String>,
+    identity: &str,
 ) -> Manifest {
     Manifest {
         program: format!("autodidact {}", env!("CARGO_PKG_VERSION")),
@@ -249,7 +234,7 @@ fn manifest(
         seed: 0,
         source: inputs::digest(files),
         shard: Shard::ALL,
-        models,
+        models: BTreeMap::from([(OURS.0.to_owned(), identity.to_owned())]),
         settings: serde_json::json!({ "max_tokens": max_tokens, "temperature": 0 }),
         prompts: BTreeMap::new(),
     }
@@ -275,14 +260,58 @@ fn open_run(folder: &Path, manifest: Manifest) -> Result<Run> {
 }
 
 impl Setting<'_> {
+    /// Asks everybody and gathers the answers.
+    fn conclude(&self, config: &Config, cast: Cast, origin: outputs::Origin) -> Result<Parties> {
+        let model = cast.opened.name().to_owned();
+        let (other_identity, other_adapter) = cast.other.unzip();
+        let other_phase = other_identity
+            .as_deref()
+            .map(|one| format!("{} {one}", OTHER.0));
+        let other_phase = other_phase.unwrap_or_default();
+        let ours = Player {
+            role: OURS.0,
+            phase: OURS.0,
+            file: OURS.1,
+            identity: &cast.identity,
+            adapter: cast.adapter,
+        };
+        let other = other_identity.as_deref().map(|identity| Player {
+            role: OTHER.0,
+            phase: &other_phase,
+            file: OTHER.1,
+            identity,
+            adapter: other_adapter.flatten(),
+        });
+        let stopped = match (other, cast.second) {
+            (Some(other), Some(second)) => {
+                self.ask(config, cast.opened, &[ours])? || self.ask(config, second, &[other])?
+            }
+            (Some(other), None) => self.ask(config, cast.opened, &[ours, other])?,
+            (None, _) => self.ask(config, cast.opened, &[ours])?,
+        };
+        // The other's files first: of the rejected rows, those of the model under test stay.
+        let other = match &cast.against {
+            Against::Nobody => None,
+            Against::Responses(file) => Some(inputs::party(file)?),
+            against => Some(Party {
+                name: against.name(&model),
+                answers: self.answers(&other_phase, OTHER.1)?,
+            }),
+        };
+        Ok(Parties {
+            ours: Party {
+                name: cast.name,
+                answers: self.answers(OURS.0, OURS.1)?,
+            },
+            other,
+            origin,
+            stopped,
+        })
+    }
+
     /// Asks one model in each of its parts; true if the user stopped it. Its weights are
     /// read only if the log does not have every answer.
-    fn ask(
-        &self,
-        config: &crate::config::Config,
-        opened: Opened,
-        players: &[Player<'_>],
-    ) -> Result<bool> {
+    fn ask(&self, config: &Config, opened: Opened, players: &[Player<'_>]) -> Result<bool> {
         let mut waiting = false;
         for player in players {
             waiting |= self.drive(player, None)?.parked > 0;
@@ -326,7 +355,7 @@ impl Setting<'_> {
         let _orderly = self.interrupt.orderly();
         let all = self.benchmark.items.len();
         let report = self.run.drive(
-            player.role,
+            player.phase,
             source,
             &roles,
             &options,
@@ -348,7 +377,7 @@ impl Setting<'_> {
     }
 
     /// The answers of a phase, with why others are missing.
-    fn answers(&self, (phase, file): (&str, &str)) -> Result<Answers> {
+    fn answers(&self, phase: &str, file: &str) -> Result<Answers> {
         self.run.export(phase, &[file], None, &mut AdmitAll)?;
         let data = self.run.folder().join("data");
         let path = data.join(file);
@@ -405,7 +434,7 @@ fn summary(report: &Report, session: &Session) -> String {
     if reused > 0 || report.progress.rows_from_before > 0 {
         let from_before = report.progress.rows_from_before;
         parts.push(format!(
-            "{from_before} items and {reused} calls from before"
+            "{from_before} items from before, {reused} calls reused"
         ));
     }
     parts.push(format!("{:.1} s", report.progress.elapsed.as_secs_f64()));

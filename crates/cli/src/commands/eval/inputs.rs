@@ -56,7 +56,7 @@ pub(super) fn load(suite: Suite, files: &[DataFile], release: &str) -> Result<Be
         name: file.name.clone(),
         reader: Box::new(file.bytes.as_slice()),
     });
-    ::eval::load(suite, sources.collect(), release).map_err(unusable)
+    ::eval::load(suite, sources.collect(), release).map_err(|error| unusable(&error))
 }
 
 /// A file of responses that this argument means: a file that is no model, or a run's folder.
@@ -87,7 +87,8 @@ pub(super) fn party(path: &Path) -> Result<Party> {
 /// As [`party`].
 pub(super) fn answers(path: &Path) -> Result<Answers> {
     let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    Answers::read(&path.display().to_string(), BufReader::new(file)).map_err(unusable)
+    Answers::read(&path.display().to_string(), BufReader::new(file))
+        .map_err(|error| unusable(&error))
 }
 
 /// The file's name without its ending; for a run's file, the run's.

@@ -18,3 +18,7 @@ mod manners;
 mod rows;
 #[cfg(test)]
 mod score;
+#[cfg(test)]
+mod synth;
+#[cfg(test)]
+mod verify;

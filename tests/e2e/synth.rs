@@ -1,0 +1,201 @@
+//! `synth` and `run` on the embedded model, which writes text but no JSON that ends: what is
+//! shown here is that every row has its outcome, that nothing is lost and nothing repeated.
+
+use crate::harness::Place;
+use serde_json::Value;
+use std::time::Duration;
+
+const SEEDS: &str = r#"{"id": "a", "prompt": "Where is the lamp?"}
+{"prompt": "Where is the clock?"}
+not json
+{"prompt": "Where is the sea?"}
+{"id": "a", "prompt": "Where is the lamp again?"}
+{"prompt": ""}
+"#;
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Answers, unjudged: the part of the recipe that a toy model can play.
+fn respond<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let base = [
+        "synth",
+        "ultraif",
+        "--stages",
+        "respond",
+        "--seeds",
+        "seeds.jsonl",
+        "-o",
+        "run",
+    ];
+    [&base[..], more].concat()
+}
+
+#[test]
+fn every_row_has_one_outcome() {
+    let place = Place::new();
+    place.write("seeds.jsonl", SEEDS);
+    let facts = place.json(&respond(&["--json"]));
+    let funnel = &facts["funnel"];
+    assert_eq!(funnel["read"], 6);
+    assert_eq!(funnel["accepted"], 3);
+    assert_eq!(funnel["rejected"]["read"]["duplicate_id"], 1);
+    let responses = lines(&place.read("run/data/responses.jsonl"));
+    assert_eq!(responses.len(), 3);
+    assert_eq!(responses[0]["responses"].as_array().unwrap().len(), 5);
+    let rejected = lines(&place.read("run/data/rejected.jsonl"));
+    assert_eq!(rejected.len(), 3);
+    assert!(place.read("run/run.toml").contains("ultraif"));
+    let status = place.json(&["run", "status", "run", "--json"]);
+    assert_eq!(status["stages"]["respond"]["calls"], 15);
+    let again = place.json(&respond(&["--json"]));
+    assert_eq!(again["funnel"], *funnel);
+    assert_eq!(
+        again["stages"],
+        serde_json::json!({}),
+        "no call was made or looked up"
+    );
+    let explained = place.good(&["run", "explain", "run"]).stdout;
+    assert!(
+        explained.contains("invocation 2: nothing changed"),
+        "{explained}"
+    );
+}
+
+#[test]
+fn the_whole_recipe_accounts_for_the_built_in_seeds() {
+    let place = Place::new();
+    let args = ["synth", "ultraif", "--max-rows", "3", "-o", "run"];
+    let finished = place.good(&args);
+    assert!(
+        finished
+            .stdout
+            .contains("rejected at decompose: truncated  3"),
+        "{finished:?}"
+    );
+    let args = [
+        "synth",
+        "ultraif",
+        "--max-rows",
+        "3",
+        "--accept",
+        "1",
+        "-o",
+        "run",
+    ];
+    let finished = place.run(&args);
+    assert_eq!(
+        finished.code,
+        Some(3),
+        "short of what was asked: {finished:?}"
+    );
+}
+
+#[test]
+fn killed_and_continued_gives_the_same_files() {
+    let place = Place::new();
+    let seeds: String = (0..40)
+        .map(|row| format!("{{\"prompt\": \"Where is the lamp of house {row}?\"}}\n"))
+        .collect();
+    place.write("seeds.jsonl", seeds);
+    place.good(&respond(&["--concurrency", "3"]));
+    let expected = place.read("run/data/responses.jsonl");
+    std::fs::rename(place.path("run"), place.path("undisturbed")).unwrap();
+    for wait in [50, 120, 250] {
+        let mut child = place
+            .command(&respond(&["--concurrency", "3"]))
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.good(&respond(&["--concurrency", "16", "--threads", "1"]));
+    assert_eq!(place.read("run/data/responses.jsonl"), expected);
+}
+
+#[test]
+fn shards_merged_are_the_whole() {
+    let place = Place::new();
+    place.write("seeds.jsonl", SEEDS);
+    place.good(&respond(&[]));
+    let mut parts = Vec::new();
+    for part in ["1/2", "2/2"] {
+        let folder = format!("part{}", &part[..1]);
+        let mut args = respond(&["--shard", part]);
+        let at = args.iter().position(|arg| *arg == "run").unwrap();
+        args[at] = folder.as_str();
+        place.good(&args);
+        parts.push(folder);
+    }
+    place.good(&["run", "merge", &parts[0], &parts[1], "-o", "merged"]);
+    for file in ["responses.jsonl", "rejected.jsonl"] {
+        assert_eq!(
+            place.read(&format!("merged/data/{file}")),
+            place.read(&format!("run/data/{file}"))
+        );
+    }
+    let finished = place.run(&["run", "merge", &parts[0], "-o", "half"]);
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("missing: 2/2"), "{finished:?}");
+}
+
+#[test]
+fn what_changed_is_refused_or_told() {
+    let place = Place::new();
+    place.write("seeds.jsonl", SEEDS);
+    place.good(&respond(&[]));
+    let finished = place.run(&respond(&["--seed", "5"]));
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("seed 0 (now 5)"), "{finished:?}");
+    place.good(&["prompts", "cp", "mine"]);
+    let prompt = place
+        .read("mine/ultraif/respond.md")
+        .replace("expert", "poet");
+    place.write("mine/ultraif/respond.md", prompt);
+    let finished = place.good(&respond(&["--prompts", "mine"]));
+    assert!(
+        finished
+            .stderr
+            .contains("prompt ultraif/respond was edited"),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn wrong_settings_are_told_before_anything_is_loaded() {
+    let place = Place::new();
+    place.write("seeds.jsonl", SEEDS);
+    let check = |more: &[&str], code: i32, named: &str| {
+        let finished = place.run(&respond(more));
+        assert_eq!(finished.code, Some(code), "{more:?}: {finished:?}");
+        assert!(finished.stderr.contains(named), "{more:?}: {finished:?}");
+    };
+    check(
+        &["--set", "ultraif.smaples=3"],
+        2,
+        "did you mean `ultraif.samples`?",
+    );
+    check(&["--set", "ultraif.samples=0"], 2, "ultraif.samples = 0");
+    check(
+        &["--set", "ultraif.samples=many"],
+        2,
+        "--set: ultraif.samples",
+    );
+    check(&["--evaluator", "guess"], 2, "ultraif.evaluator");
+    check(&["--role", "jugde=x"], 2, "judge");
+    check(&["--shard", "3/2"], 2, "I from 1 to N");
+    check(&["--concurrency", "0"], 2, "--concurrency 0");
+    check(&["--preset", "mine"], 2, "as-published");
+    check(&["--prompts", "nowhere"], 2, "nowhere");
+    check(&["--seeds", "nowhere.jsonl"], 5, "nowhere.jsonl");
+    place.write("blank.jsonl", "\n\n");
+    let finished = place.run(&["synth", "ultraif", "--seeds", "blank.jsonl"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(!place.path("run/calls.sqlite").exists());
+    let finished = place.run(&["run", "status", "nowhere"]);
+    assert_eq!(finished.code, Some(5), "{finished:?}");
+}

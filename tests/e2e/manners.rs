@@ -55,7 +55,7 @@ fn help_is_short_and_complete() {
     let place = Place::new();
     let help = place.good(&["--help"]).stdout;
     let expected = "\
-Offline language model engine: one binary, one model on disk, no network
+Makes, checks and measures instruction data offline: one binary, one model, no network
 
 Usage: autodidact [OPTIONS] <COMMAND>
 
@@ -63,6 +63,11 @@ Commands:
   generate     Writes text: for one prompt, or for every row of a JSONL file
   chat         Talks with a model, turn by turn
   score        Gives the probability of each choice after a prompt; writes no text
+  synth        Makes a dataset: verified responses, preference pairs, composer data
+  run          Looks at runs and puts their parts together
+  prompts      Lists and copies the prompts that recipes use
+  verify       Judges existing responses by rule, strict and loose
+  eval         Scores a model on a benchmark that is judged by rule
   bench        Measures speed against the limits of this machine
   models       Lists and describes models
   doctor       Says what this machine can run
@@ -85,11 +90,11 @@ Exit codes:
   0        done
   1        failed
   2        usage or configuration
-  3        finished, but some rows failed
+  3        finished, but short of what was asked, or some rows failed
   4        input data invalid
   5        a model or file is missing or incomplete
   6        does not fit in memory
-  75       stopped early; --resume continues
+  75       stopped early; the same command continues (generate: with --resume)
   130,143  ended by a signal
 ";
     assert_eq!(help, expected);

@@ -14,11 +14,11 @@ Exit codes:
   0        done
   1        failed
   2        usage or configuration
-  3        finished, but some rows failed
+  3        finished, but short of what was asked, or some rows failed
   4        input data invalid
   5        a model or file is missing or incomplete
   6        does not fit in memory
-  75       stopped early; --resume continues
+  75       stopped early; the same command continues (generate: with --resume)
   130,143  ended by a signal";
 
 const CLOSING: &str = "\
@@ -28,7 +28,7 @@ a network connection.
 
 ";
 
-/// Offline language model engine: one binary, one model on disk, no network.
+/// Makes, checks and measures instruction data offline: one binary, one model, no network.
 #[derive(Debug, Parser)]
 #[command(name = "autodidact", version, max_term_width = 100, after_help = format!("{CLOSING}{EXIT_CODES}"))]
 pub(crate) struct Cli {

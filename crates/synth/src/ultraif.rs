@@ -96,7 +96,7 @@ impl Settings {
 ///
 /// # Errors
 /// The stage and reason for which the row is rejected, or that it has to wait.
-pub async fn run(seed: &Vec<Message>, llm: &Llm<'_>, context: &Context) -> Result<(), Stop> {
+pub async fn run(seed: &[Message], llm: &Llm<'_>, context: &Context) -> Result<(), Stop> {
     let settings = &context.settings;
     let mut instruction = read(seed, context)?;
     if settings.does(Stage::Decompose) {

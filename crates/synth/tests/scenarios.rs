@@ -2,7 +2,8 @@
 //! has to become of it.
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, outside of any #[test]"
+    clippy::too_many_lines,
+    reason = "helpers of tests, outside of any #[test]; tables of cases"
 )]
 
 use data::{Generate, Message, Prompt, Rejection, Score};

@@ -16,11 +16,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pipeline", &["data"]),
     ("synth", &["data", "pipeline", "verify"]),
     ("eval", &["data", "pipeline", "verify"]),
-    ("train", &["data", "kernels", "model"]),
     (
         "cli",
         &[
-            "data", "kernels", "model", "engine", "verify", "pipeline", "synth", "eval", "train",
+            "data", "kernels", "model", "engine", "verify", "pipeline", "synth", "eval",
         ],
     ),
     ("testkit", &["data", "kernels", "model"]),
@@ -28,7 +27,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may see candle.
-const CANDLE: &[&str] = &["kernels", "model", "engine", "train", "testkit"];
+const CANDLE: &[&str] = &["kernels", "model", "engine", "testkit"];
 
 /// Files outside `crates/kernels` that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &["crates/model/src/file_bytes.rs"];

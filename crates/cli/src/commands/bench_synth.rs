@@ -188,12 +188,12 @@ const PER_SEED: u64 = 1000;
 impl Job<'_> {
     async fn run(&self) -> Result<JobResult, RequestError> {
         let instruction = self.compose().await?;
-        let waves = match self.step {
-            Step::EarlyStop => vec![0..FIRST_WAVE, FIRST_WAVE..SAMPLES],
-            _ => vec![0..SAMPLES],
+        let first = match self.step {
+            Step::EarlyStop => FIRST_WAVE,
+            _ => SAMPLES,
         };
         let (mut accepted, mut calls) = (false, ROUNDS);
-        for wave in waves {
+        for wave in [0..first, first..SAMPLES] {
             let samples = wave.map(|sample| self.sample(&instruction, sample));
             let judged = try_join_all(samples).await?;
             calls += judged.iter().map(|(_, calls)| calls).sum::<usize>();

@@ -178,42 +178,7 @@ impl Settings {
     /// # Errors
     /// The first field out of range.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        let check = |ok: bool, field, value: String, expected| {
-            if ok {
-                return Ok(());
-            }
-            Err(SettingsError {
-                field,
-                value,
-                expected,
-            })
-        };
-        let stages = format!("{:?}", self.stages);
-        check(
-            !self.stages.is_empty(),
-            "stages",
-            stages.clone(),
-            "at least one stage",
-        )?;
-        let needs = |stage, before| !self.does(stage) || self.does(before);
-        check(
-            needs(Stage::Question, Stage::Decompose),
-            "stages",
-            stages.clone(),
-            "`question` needs `decompose`",
-        )?;
-        check(
-            needs(Stage::Composer, Stage::Question),
-            "stages",
-            stages.clone(),
-            "`composer` needs `question`",
-        )?;
-        check(
-            needs(Stage::Evaluate, Stage::Respond),
-            "stages",
-            stages,
-            "`evaluate` needs `respond`",
-        )?;
+        self.validate_stages()?;
         let rounds = self.rounds.to_string();
         check((1..=10).contains(&self.rounds), "rounds", rounds, "1 to 10")?;
         let samples = self.samples.to_string();
@@ -250,6 +215,51 @@ impl Settings {
             "between 0 and 1",
         )
     }
+
+    fn validate_stages(&self) -> Result<(), SettingsError> {
+        let stages = format!("{:?}", self.stages);
+        check(
+            !self.stages.is_empty(),
+            "stages",
+            stages.clone(),
+            "at least one stage",
+        )?;
+        let needs = |stage, before| !self.does(stage) || self.does(before);
+        check(
+            needs(Stage::Question, Stage::Decompose),
+            "stages",
+            stages.clone(),
+            "`question` needs `decompose`",
+        )?;
+        check(
+            needs(Stage::Composer, Stage::Question),
+            "stages",
+            stages.clone(),
+            "`composer` needs `question`",
+        )?;
+        check(
+            needs(Stage::Evaluate, Stage::Respond),
+            "stages",
+            stages,
+            "`evaluate` needs `respond`",
+        )
+    }
+}
+
+fn check(
+    ok: bool,
+    field: &'static str,
+    value: String,
+    expected: &'static str,
+) -> Result<(), SettingsError> {
+    if ok {
+        return Ok(());
+    }
+    Err(SettingsError {
+        field,
+        value,
+        expected,
+    })
 }
 
 #[cfg(test)]

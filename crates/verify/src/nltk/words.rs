@@ -10,25 +10,39 @@ use std::sync::LazyLock;
 /// A substitution: the characters without one of which it does nothing, the pattern, and what
 /// takes its place.
 struct Rule {
-    triggers: &'static [char],
+    triggers: Characters,
     pattern: Regex,
     replacement: &'static str,
 }
 
-impl Rule {
-    fn apply(&self, text: &mut String) {
-        if text.contains(self.triggers) {
-            let replaced = self.pattern.replace_all(text, self.replacement);
-            if let std::borrow::Cow::Owned(replaced) = replaced {
-                *text = replaced;
-            }
+/// Which characters a text has: each of ASCII's by itself, all others together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Characters {
+    ascii: u128,
+    others: bool,
+}
+
+impl Characters {
+    fn of(text: &str) -> Self {
+        let mut ascii = 0;
+        for byte in text.bytes() {
+            // Bytes of other characters all have the highest bit set; they are counted below.
+            ascii |= 1_u128 << (byte & 127) & u128::from(byte < 128).wrapping_neg();
         }
+        Self {
+            ascii,
+            others: !text.is_ascii(),
+        }
+    }
+
+    fn meets(self, other: Self) -> bool {
+        self.ascii & other.ascii != 0 || (self.others && other.others)
     }
 }
 
-fn rules(list: &[(&'static [char], &str, &'static str)]) -> Vec<Rule> {
-    let make = |(triggers, pattern, replacement): &(&'static [char], &str, &'static str)| Rule {
-        triggers,
+fn rules(list: &[(&[char], &str, &'static str)]) -> Vec<Rule> {
+    let make = |(triggers, pattern, replacement): &(&[char], &str, &'static str)| Rule {
+        triggers: Characters::of(&triggers.iter().collect::<String>()),
         pattern: Regex::new(pattern).expect("the patterns below are valid"),
         replacement,
     };
@@ -109,8 +123,16 @@ pub(super) fn tokenize(sentence: &str) -> Vec<String> {
 }
 
 fn apply(rules: &[Rule], text: &mut String) {
-    for rule in rules {
-        rule.apply(text);
+    let mut present = Characters::of(text);
+    for rule in rules.iter() {
+        if !rule.triggers.meets(present) {
+            continue;
+        }
+        let replaced = rule.pattern.replace_all(text, rule.replacement);
+        if let std::borrow::Cow::Owned(replaced) = replaced {
+            *text = replaced;
+            present = Characters::of(text);
+        }
     }
 }
 

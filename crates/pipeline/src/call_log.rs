@@ -187,15 +187,17 @@ impl CallLog {
         })
     }
 
-    /// Hands out the finished rows of a phase, in source order, until `each` says stop.
+    /// Hands out the rows of a phase that ended under `recipe`, in source order, until `each`
+    /// says stop.
     pub(crate) fn each_row(
         &self,
-        phase: &str,
+        (phase, recipe): (&str, &str),
         mut each: impl FnMut(LoggedRow) -> Result<Walk, PipelineError>,
     ) -> Result<(), PipelineError> {
-        let sql = "SELECT position, id, outcome FROM rows WHERE phase = ?1 ORDER BY position";
+        let sql = "SELECT position, id, outcome FROM rows
+                   WHERE phase = ?1 AND recipe = ?2 ORDER BY position";
         let mut statement = self.connection.prepare(sql).map_err(at(&self.path))?;
-        let mut rows = statement.query([phase]).map_err(at(&self.path))?;
+        let mut rows = statement.query([phase, recipe]).map_err(at(&self.path))?;
         while let Some(row) = rows.next().map_err(at(&self.path))? {
             let read = || -> rusqlite::Result<(i64, String, Vec<u8>)> {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))

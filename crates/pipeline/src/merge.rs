@@ -41,7 +41,8 @@ pub fn merge(
     }
     check_rows(&log, phase, rows, shards)?;
     log.begin_invocation(&manifest)?;
-    export(&log, out, phase, files, None, admit)
+    let recipe = manifest.recipe_digest();
+    export(&log, out, (phase, &recipe), files, None, admit)
 }
 
 /// The manifest of the run whose parts these are.

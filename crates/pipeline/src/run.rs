@@ -122,7 +122,8 @@ impl Run {
         )
     }
 
-    /// Writes the files of the data from the rows of `phase`, in source order: each record
+    /// Writes the files of the data from the rows of `phase` that ended under this recipe, in
+    /// source order: each record
     /// into its file, every rejected row into `rejected.jsonl`. Of the files named in `files`
     /// each is there afterwards, even if empty. Files are written beside and renamed.
     ///
@@ -138,14 +139,15 @@ impl Run {
         accept: Option<u64>,
         admit: &mut dyn Admit,
     ) -> Result<Funnel, PipelineError> {
-        export(&self.log, &self.folder, phase, files, accept, admit)
+        let rows = (phase, self.recipe.as_str());
+        export(&self.log, &self.folder, rows, files, accept, admit)
     }
 }
 
 pub(crate) fn export(
     log: &CallLog,
     folder: &Path,
-    phase: &str,
+    rows: (&str, &str),
     files: &[&str],
     accept: Option<u64>,
     admit: &mut dyn Admit,
@@ -153,7 +155,7 @@ pub(crate) fn export(
     let mut writers = Writers::open(folder.join("data"), files)?;
     let mut funnel = Funnel::default();
     if accept != Some(0) {
-        log.each_row(phase, |mut row| {
+        log.each_row(rows, |mut row| {
             if row.outcome.is_accepted() {
                 admit.admit(&row.id, &mut row.outcome);
             }

@@ -172,3 +172,37 @@ fn no_row_under_way_is_an_error() {
     );
     assert!(driven.unwrap_err().to_string().contains("concurrency"));
 }
+
+#[test]
+fn rows_that_ended_under_another_recipe_are_no_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Arc::new(toy::model());
+    toy::run(
+        folder.path(),
+        60,
+        Shard::ALL,
+        &model,
+        &DriveOptions::default(),
+    );
+    let mut manifest = toy::manifest(Shard::ALL);
+    manifest.settings["k"] = 6.into();
+    let run = Run::open(folder.path(), manifest, OnChange::Refuse).unwrap();
+    let few = DriveOptions {
+        max_rows: Some(10),
+        ..DriveOptions::default()
+    };
+    run.drive(
+        "toy",
+        toy::source(60),
+        &toy::roles(&model),
+        &few,
+        &toy::recipe,
+        &mut FirstOfItsKind::default(),
+        &mut |_| (),
+    )
+    .unwrap();
+    let funnel = run
+        .export("toy", &FILES, None, &mut FirstOfItsKind::default())
+        .unwrap();
+    assert_eq!(funnel.read, 10, "the other 50 ended under the old settings");
+}

@@ -12,6 +12,13 @@ use serde_json::{Value, json};
 /// Samples of the first wave where samples stop early.
 const FIRST_WAVE: usize = 2;
 
+/// Rounds of composing: asked for, and reached by this row.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    asked: usize,
+    reached: usize,
+}
+
 /// Section 2.2: answers to the instruction of each level, judged and selected.
 pub(super) async fn respond_and_evaluate(
     instructions: &[Instruction],
@@ -19,19 +26,24 @@ pub(super) async fn respond_and_evaluate(
     llm: &Llm<'_>,
 ) -> Result<(), Stop> {
     let settings = &context.settings;
-    let levels: Vec<usize> = settings
+    // A row whose composing ended early is answered once, at the level it reached; its pairs
+    // belong to the level that asked for it.
+    let levels: Vec<Level> = settings
         .answered_after()
         .into_iter()
-        .map(|level| level.min(instructions.len()))
+        .map(|asked| Level {
+            asked,
+            reached: asked.min(instructions.len()),
+        })
         .collect();
     let (mut accepted, mut failure) = (false, None);
     for (index, level) in levels.iter().enumerate() {
-        // A row whose composing ended early is answered once at the level it reached.
-        if levels[..index].contains(level) {
+        let same = |other: &Level| other.reached == level.reached;
+        if levels[..index].iter().any(same) {
             continue;
         }
-        let is_last = levels[index + 1..].iter().all(|later| later == level);
-        let instruction = &instructions[level - 1];
+        let is_last = levels[index + 1..].iter().all(same);
+        let instruction = &instructions[level.reached - 1];
         match answer_one(instruction, (*level, is_last), context, llm).await {
             Ok(wrote) => accepted |= wrote,
             Err(Stop::Reject(rejection)) => failure = Some(Stop::Reject(rejection)),
@@ -47,7 +59,7 @@ pub(super) async fn respond_and_evaluate(
 /// Answers one level; whether it gave the row a record of its data.
 async fn answer_one(
     instruction: &Instruction,
-    (level, is_last): (usize, bool),
+    (level, is_last): (Level, bool),
     context: &Context,
     llm: &Llm<'_>,
 ) -> Result<bool, Stop> {
@@ -70,7 +82,7 @@ async fn answer_one(
             "there is nothing to judge by",
         ));
     }
-    let samples = respond_in_waves(instruction, level, context, llm).await?;
+    let samples = respond_in_waves(instruction, level.reached, context, llm).await?;
     if settings.does(Stage::Evaluate) {
         return select(instruction, &samples, (level, is_last), context, llm);
     }
@@ -196,7 +208,7 @@ async fn judge_sample(
 fn select(
     instruction: &Instruction,
     samples: &[Sample],
-    (level, is_last): (usize, bool),
+    (level, is_last): (Level, bool),
     context: &Context,
     llm: &Llm<'_>,
 ) -> Result<bool, Stop> {
@@ -222,19 +234,19 @@ fn select(
             "sft.jsonl",
             json!({
                 "id": llm.row_id(), "messages": messages,
-                "meta": meta(instruction, level, &[sample]),
+                "meta": meta(instruction, level.reached, &[sample]),
             }),
         );
         wrote = true;
     }
     if let (Some(chosen), Some(rejected), true) = (chosen, rejected, settings.want != Want::Sft) {
         llm.record(
-            &settings.pair_file(level),
+            &settings.pair_file(level.asked),
             json!({
                 "id": llm.row_id(), "prompt": instruction.as_messages(),
                 "chosen": [Message::new("assistant", chosen.text.as_str())],
                 "rejected": [Message::new("assistant", rejected.text.as_str())],
-                "meta": meta(instruction, level, &[chosen, rejected]),
+                "meta": meta(instruction, level.reached, &[chosen, rejected]),
             }),
         );
         wrote = true;

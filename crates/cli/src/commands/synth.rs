@@ -22,6 +22,8 @@ use pipeline::{
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use synth::filters::{Contamination, NearDuplicates};
@@ -34,14 +36,20 @@ pub(crate) const PHASE: &str = "ultraif";
 /// Runs UltraIF.
 pub(crate) fn ultraif(env: &mut Env, args: &SynthArgs) -> Result<ExitCode> {
     let plan = Plan::new(env, args, |_| ())?;
-    execute(env, args, &plan)
+    let ended = execute(env, args, &plan)?;
+    ended.tell(args)?;
+    Ok(ended.exit_code(args))
 }
 
 /// Runs UltraIF with both evaluators, and says how far they agree.
 pub(crate) fn agree(env: &mut Env, args: &SynthArgs) -> Result<ExitCode> {
-    let plan = Plan::new(env, args, |settings| settings.evaluator = Evaluator::Both)?;
-    let code = execute(env, args, &plan)?;
-    let path = args.output.join("data").join(ultraif::AGREEMENT_FILE);
+    let plan = Plan::new(env, args, |settings| {
+        settings.evaluator = Evaluator::Both;
+        // Every sample is compared, not only those that decide a row.
+        settings.early_stop = false;
+    })?;
+    let ended = execute(env, args, &plan)?;
+    let path = ended.folder.join(ultraif::AGREEMENT_FILE);
     let text = fs::read_to_string(&path).map_err(|error| request::unreadable(&path, &error))?;
     let rows: Vec<Value> = text
         .lines()
@@ -51,6 +59,7 @@ pub(crate) fn agree(env: &mut Env, args: &SynthArgs) -> Result<ExitCode> {
     if args.json {
         output::print_json(&found)?;
     } else {
+        ended.tell(args)?;
         output::print_line(&format!(
             "{} questions: {:.1} % equal verdicts, kappa {:.2}; YES {:.1} % written, {:.1} % read ({:+.1} points)",
             found.questions,
@@ -61,7 +70,7 @@ pub(crate) fn agree(env: &mut Env, args: &SynthArgs) -> Result<ExitCode> {
             (found.logits_yes - found.explain_yes) * 100.0,
         ))?;
     }
-    Ok(code)
+    Ok(ended.exit_code(args))
 }
 
 /// Everything about a run that is known before it begins.
@@ -133,7 +142,7 @@ impl Plan {
     }
 }
 
-fn execute(env: &mut Env, args: &SynthArgs, plan: &Plan) -> Result<ExitCode> {
+fn execute(env: &mut Env, args: &SynthArgs, plan: &Plan) -> Result<Ended> {
     let opened = plan.cast.open(&args.model, &mut env.config)?;
     for one in &opened {
         one.check_template()
@@ -167,7 +176,12 @@ fn execute(env: &mut Env, args: &SynthArgs, plan: &Plan) -> Result<ExitCode> {
     let names: Vec<&str> = files.iter().map(String::as_str).collect();
     let mut admit = admit(&plan.context.settings);
     let funnel = run.export(PHASE, &names, args.accept, admit.as_mut())?;
-    conclude(args, (&run, &files), &report, &funnel)
+    Ok(Ended {
+        folder: run.folder().join("data"),
+        files,
+        report,
+        funnel,
+    })
 }
 
 /// Drives the rows, with all models in memory or one after the other until no row waits.
@@ -391,42 +405,73 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn conclude(
-    args: &SynthArgs,
-    (run, files): (&Run, &[String]),
-    report: &Report,
-    funnel: &Funnel,
-) -> Result<ExitCode> {
-    let short = args.accept.is_some_and(|accept| funnel.accepted < accept);
-    let folder = run.folder().join("data");
-    if args.json {
-        output::print_json(&json!({
-            "funnel": funnel, "stages": report.progress.stages, "parked": report.parked,
-            "interrupted": report.interrupted, "data": folder, "files": files,
-            "seconds": report.progress.elapsed.as_secs_f64(),
-        }))?;
-    } else {
-        output::print_line(&funnel_table(funnel))?;
-        output::say(&totals(report));
-        for name in files {
-            let path = folder.join(name);
-            let rows = fs::read(&path)
-                .map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
-            output::say(&format!("{:>7} rows  {}", rows, path.display()));
+/// A run at its end, with its files written.
+struct Ended {
+    /// Where the files are.
+    folder: PathBuf,
+    files: Vec<String>,
+    report: Report,
+    funnel: Funnel,
+}
+
+impl Ended {
+    fn is_stopped(&self) -> bool {
+        self.report.interrupted || self.report.parked > 0
+    }
+
+    fn is_short(&self, args: &SynthArgs) -> bool {
+        args.accept
+            .is_some_and(|accept| self.funnel.accepted < accept)
+    }
+
+    fn exit_code(&self, args: &SynthArgs) -> ExitCode {
+        if self.is_stopped() {
+            ExitCode::from(STOPPED)
+        } else if self.is_short(args) {
+            ExitCode::from(SHORT)
+        } else {
+            ExitCode::SUCCESS
         }
     }
-    if report.interrupted || report.parked > 0 {
-        output::say("stopped; the same command continues");
-        return Ok(ExitCode::from(STOPPED));
+
+    /// The funnel, what it cost, the files, and what to do next.
+    fn tell(&self, args: &SynthArgs) -> Result<()> {
+        let (report, funnel) = (&self.report, &self.funnel);
+        if args.json {
+            output::print_json(&json!({
+                "funnel": funnel, "stages": report.progress.stages, "parked": report.parked,
+                "interrupted": report.interrupted, "data": self.folder, "files": self.files,
+                "seconds": report.progress.elapsed.as_secs_f64(),
+            }))?;
+        } else {
+            output::print_line(&funnel_table(funnel))?;
+            output::say(&totals(report));
+            for name in &self.files {
+                let path = self.folder.join(name);
+                let rows = lines_of(&path).with_context(|| path.display().to_string())?;
+                output::say(&format!("{rows:>7} rows  {}", path.display()));
+            }
+        }
+        if self.is_stopped() {
+            output::say("stopped; the same command continues");
+        } else if self.is_short(args) {
+            output::say(&format!(
+                "short of {} accepted rows: the seeds are used up; give more seeds",
+                args.accept.unwrap_or(0)
+            ));
+        }
+        Ok(())
     }
-    if short {
-        output::say(&format!(
-            "short of {} accepted rows: the seeds are used up; give more seeds",
-            args.accept.unwrap_or(0)
-        ));
-        return Ok(ExitCode::from(SHORT));
+}
+
+/// Lines of a file of any size.
+fn lines_of(path: &Path) -> std::io::Result<usize> {
+    let mut reader = BufReader::new(fs::File::open(path)?);
+    let mut lines = 0;
+    while reader.skip_until(b'\n')? > 0 {
+        lines += 1;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(lines)
 }
 
 /// Calls, tokens and rates of this invocation.

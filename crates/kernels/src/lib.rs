@@ -11,8 +11,10 @@
 //!    [`paged_attention`] reads them back; [`copy_blocks`] serves copy-on-write.
 //! 4. [`lora_add`] adds an adapter's share to the rows that use it.
 //! 5. [`sampling`] turns one row of logits into a token.
+//! 6. [`training`] holds the backward rules.
 
 pub mod sampling;
+pub mod training;
 
 pub use attention::{SequenceSpan, paged_attention};
 pub use blocks::{KvLayer, copy_blocks};

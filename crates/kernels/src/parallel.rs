@@ -4,6 +4,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Work of fewer elements than this stays on the calling thread: waking the pool costs
 /// about as much as touching this many floats.
@@ -50,6 +51,24 @@ pub(crate) fn each<T: Send>(items: &mut [T], work: impl Fn(&mut T) + Sync) {
         // SAFETY: `ranges` hands every index out once.
         let part = unsafe { items.slice(range) };
         part.iter_mut().for_each(&work);
+    });
+}
+
+/// Runs `work` on every index below `items`, each taken by the next thread that is free: for
+/// items of very different size.
+pub(crate) fn queue(items: usize, work: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let threads = candle_core::utils::get_num_threads().min(items);
+    ranges(threads, threads * ELEMENTS_PER_WAKEUP, |range| {
+        for _ in range {
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    break;
+                }
+                work(item);
+            }
+        }
     });
 }
 

@@ -17,6 +17,23 @@ pub enum RopeLayout {
     Interleaved,
 }
 
+impl RopeLayout {
+    /// How the rows of q or k, heads of `head_dim` one after the other, get from this layout to
+    /// `target`: entry i is the row that becomes row i.
+    pub fn rows_for(self, target: Self, rows: usize, head_dim: usize) -> Vec<u32> {
+        let half = head_dim / 2;
+        let source = |within: usize| match (self, target) {
+            (Self::Halves, Self::Interleaved) => within % 2 * half + within / 2,
+            (Self::Interleaved, Self::Halves) => within % half * 2 + within / half,
+            _ => within,
+        };
+        (0..rows)
+            .map(|row| row / head_dim * head_dim + source(row % head_dim))
+            .map(|row| u32::try_from(row).expect("row counts of models fit"))
+            .collect()
+    }
+}
+
 /// Cosines and sines of every angle, (P, D/2) each, f32.
 #[derive(Debug, Clone)]
 pub struct Rope {
@@ -84,6 +101,31 @@ impl Rope {
     /// Sines, (P, D/2).
     pub fn sin(&self) -> &Tensor {
         &self.sin
+    }
+
+    /// Which elements turn together.
+    pub fn layout(&self) -> RopeLayout {
+        self.layout
+    }
+
+    /// The same angles for rows of q and k in another order.
+    pub fn with_layout(&self, layout: RopeLayout) -> Self {
+        Self {
+            layout,
+            ..self.clone()
+        }
+    }
+
+    /// Turns the other way: the gradient of [`rope()`] is `rope()` by this table.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn inverse(&self) -> Result<Self> {
+        Ok(Self {
+            cos: self.cos.clone(),
+            sin: self.sin.neg()?,
+            layout: self.layout,
+        })
     }
 
     fn check(&self, op: &'static str, positions: &[u32], tokens: usize) -> Result<()> {

@@ -3,13 +3,15 @@
 //! different adapters and rows with none share a batch.
 
 mod config;
+mod save;
 
 use crate::batch::AdapterId;
 use crate::weights::{Projection, SafeTensorsFiles};
 use crate::{ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
 use config::AdapterConfig;
-use kernels::{LoraWeights, lora_add};
+use kernels::{LoraWeights, RopeLayout, lora_add};
+pub use save::AdapterCard;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -24,7 +26,7 @@ pub struct Adapter {
 }
 
 /// What is added to one matrix: y += scale * B (A x).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Share {
     /// (r, in)
     a: Tensor,
@@ -39,7 +41,11 @@ impl Adapter {
     /// # Errors
     /// A file missing or damaged, a setting that is not supported, a tensor missing, unknown
     /// or of the wrong shape.
-    pub(crate) fn load(folder: &Path, model: &ModelConfig) -> Result<Self, ModelError> {
+    pub(crate) fn load(
+        folder: &Path,
+        model: &ModelConfig,
+        layout: RopeLayout,
+    ) -> Result<Self, ModelError> {
         let config = AdapterConfig::read(folder)?;
         let path = folder.join(WEIGHTS);
         if !path.exists() {
@@ -72,12 +78,15 @@ impl Adapter {
                         let expected = "only modules that target_modules names";
                         return Err(ModelError::field(&path, &names[0], expected, "another"));
                     }
-                    [true, true] => Some(Share::read(
-                        &files,
-                        &names,
-                        projection_shape(projection, model),
-                        config.rank_and_scale(&module),
-                    )?),
+                    [true, true] => Some(
+                        Share::read(
+                            &files,
+                            &names,
+                            projection.shape(model),
+                            config.rank_and_scale(&module),
+                        )?
+                        .in_layout(projection, model, layout)?,
+                    ),
                 };
             }
             layers.push(shares);
@@ -92,6 +101,75 @@ impl Adapter {
             }
             None => Ok(Self { layers }),
         }
+    }
+}
+
+/// What an adapter adds to one matrix: y += scale * B (A x).
+#[derive(Debug, Clone)]
+pub struct AdapterPart {
+    /// Which layer, from 0.
+    pub layer: usize,
+    /// Which of its matrices.
+    pub projection: Projection,
+    /// (r, in), f32
+    pub a: Tensor,
+    /// (out, r), f32; rows in the order that the model's own matrix has.
+    pub b: Tensor,
+    /// The factor of the product.
+    pub scale: f32,
+}
+
+impl Adapter {
+    /// An adapter from its parts, for the model they were made for.
+    ///
+    /// # Errors
+    /// A layer that the model does not have, shapes that do not fit, a matrix given twice.
+    pub fn new(
+        model: &ModelConfig,
+        parts: impl IntoIterator<Item = AdapterPart>,
+    ) -> Result<Self, ModelError> {
+        let mut layers: Vec<[Option<Share>; Projection::ALL.len()]> = (0..model.num_layers)
+            .map(|_| [const { None }; Projection::ALL.len()])
+            .collect();
+        for part in parts {
+            let wrong = |problem: String| Err(ModelError::Batch { problem });
+            let (out, input) = part.projection.shape(model);
+            let (a, b) = (part.a.dims(), part.b.dims());
+            if a.len() != 2 || b.len() != 2 || a[1] != input || b[0] != out || a[0] != b[1] {
+                let module = part.projection.module();
+                return wrong(format!(
+                    "an adapter of {a:?} and {b:?} for {module} ({out}, {input})"
+                ));
+            }
+            let Some(layer) = layers.get_mut(part.layer) else {
+                return wrong(format!("an adapter for layer {}", part.layer));
+            };
+            let share = Share {
+                a: part.a,
+                b: part.b,
+                scale: part.scale,
+            };
+            if layer[part.projection as usize].replace(share).is_some() {
+                return wrong(format!("two adapters for layer {}", part.layer));
+            }
+        }
+        Ok(Self { layers })
+    }
+
+    /// What it is made of, layer by layer; tensors are shared, not copied.
+    pub fn parts(&self) -> impl Iterator<Item = AdapterPart> {
+        self.layers.iter().enumerate().flat_map(|(layer, shares)| {
+            let held = Projection::ALL.into_iter().zip(shares);
+            held.filter_map(move |(projection, share)| {
+                share.as_ref().map(|share| AdapterPart {
+                    layer,
+                    projection,
+                    a: share.a.clone(),
+                    b: share.b.clone(),
+                    scale: share.scale,
+                })
+            })
+        })
     }
 }
 
@@ -154,19 +232,27 @@ impl<'a> RowGroups<'a> {
     }
 }
 
-/// (out, in)
-fn projection_shape(projection: Projection, model: &ModelConfig) -> (usize, usize) {
-    let (hidden, inner) = (model.hidden_size, model.intermediate_size);
-    match projection {
-        Projection::Q => (model.q_size(), hidden),
-        Projection::K | Projection::V => (model.kv_size(), hidden),
-        Projection::O => (hidden, model.q_size()),
-        Projection::Gate | Projection::Up => (inner, hidden),
-        Projection::Down => (hidden, inner),
-    }
-}
-
 impl Share {
+    /// PEFT's files have the rows of q and k as transformers has them; the matrix that the
+    /// share is added to may have them reordered.
+    fn in_layout(
+        self,
+        projection: Projection,
+        model: &ModelConfig,
+        layout: RopeLayout,
+    ) -> Result<Self, ModelError> {
+        let rotated = matches!(projection, Projection::Q | Projection::K);
+        if !rotated || layout == RopeLayout::Halves {
+            return Ok(self);
+        }
+        let reorder = || -> candle_core::Result<Tensor> {
+            let rows = RopeLayout::Halves.rows_for(layout, self.b.dim(0)?, model.head_dim);
+            self.b.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)
+        };
+        let b = reorder().map_err(|source| ModelError::compute("reordering lora_B", source))?;
+        Ok(Self { b, ..self })
+    }
+
     fn read(
         files: &SafeTensorsFiles,
         [a, b]: &[String; 2],

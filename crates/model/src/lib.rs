@@ -22,7 +22,7 @@ mod lookup;
 mod tokenizer;
 mod weights;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, AdapterCard, AdapterPart};
 pub use batch::{AdapterId, ForwardBatch};
 pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
 pub use config::{
@@ -34,7 +34,7 @@ pub use generation_config::GenerationConfig;
 pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};
-pub use llama::{CausalLm, Llama, LoadOptions};
+pub use llama::{CausalLm, Decoder, DecoderLayer, Llama, LoadOptions};
 pub use lookup::{CachedModel, Found, HubCache, Origin, resolve};
 pub use tokenizer::{Detokenizer, Rendered, Show, Special, Start, Tokenizer};
-pub use weights::LoadAs;
+pub use weights::{LoadAs, Projection};

@@ -12,8 +12,9 @@ use kernels::{
     swiglu,
 };
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Index, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A decoder that computes next-token logits over a paged KV cache.
 pub trait CausalLm {
@@ -61,13 +62,7 @@ pub struct LoadOptions {
 
 /// A model of the Llama family: Llama, SmolLM, Mistral, Qwen2, Qwen2.5, Qwen3.
 pub struct Llama {
-    config: ModelConfig,
-    embedding: Linear,
-    layers: Vec<Layer>,
-    norm: Tensor,
-    /// `None` = tied to the embedding.
-    output: Option<Linear>,
-    rope: Rope,
+    decoder: Decoder,
     max_positions: usize,
     adapters: BTreeMap<AdapterId, Adapter>,
     next_adapter: u32,
@@ -76,19 +71,37 @@ pub struct Llama {
 /// Positions prepared for unless more are asked for: a table of 256 MiB for heads of 256.
 const DEFAULT_MAX_POSITIONS: usize = 1 << 18;
 
-struct Layer {
-    attention_norm: Tensor,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
+/// The weights of a model as they lie in memory. A clone shares them: training computes with
+/// the very weights that generate.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    /// What the model is made of.
+    pub config: ModelConfig,
+    /// (V, H)
+    pub embedding: Arc<Linear>,
+    /// From the embedding up.
+    pub layers: Vec<DecoderLayer>,
+    /// (H), of the norm before the output.
+    pub norm: Tensor,
+    /// (V, H); `None` = tied to the embedding.
+    pub output: Option<Arc<Linear>>,
+    /// Angles, in the layout that the rows of q and k have.
+    pub rope: Rope,
+}
+
+/// The weights of one layer.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    /// (H)
+    pub attention_norm: Tensor,
+    /// In the order of [`Projection::ALL`].
+    pub projections: [Arc<Linear>; Projection::ALL.len()],
     /// Weights (D) of the norms on the heads of q and k.
-    head_norms: Option<(Tensor, Tensor)>,
-    mlp_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    window: Option<usize>,
+    pub head_norms: Option<(Tensor, Tensor)>,
+    /// (H)
+    pub mlp_norm: Tensor,
+    /// Positions that a token sees, its own included; `None` = all before it.
+    pub window: Option<usize>,
 }
 
 impl Llama {
@@ -111,7 +124,7 @@ impl Llama {
             Role::Vocabulary,
         )?;
         let layers = (0..config.num_layers)
-            .map(|index| Layer::load(&config, &load, names, index))
+            .map(|index| DecoderLayer::load(&config, &load, names, index))
             .collect::<Result<_, _>>()?;
         let norm = load.vector(&format!("{}.weight", names.final_norm()), hidden)?;
         let output = match config.tie_word_embeddings {
@@ -136,17 +149,25 @@ impl Llama {
             .tie_word_embeddings
             .then_some((&*output_name, &*embedding_name));
         load.finish(tied)?;
-        Ok(Self {
+        let decoder = Decoder {
             config,
-            embedding,
+            embedding: Arc::new(embedding),
             layers,
             norm,
-            output,
+            output: output.map(Arc::new),
             rope,
+        };
+        Ok(Self {
+            decoder,
             max_positions,
             adapters: BTreeMap::new(),
             next_adapter: 0,
         })
+    }
+
+    /// The weights, to be shared.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
     }
 
     /// (P) the longest context the model was prepared for.
@@ -157,7 +178,7 @@ impl Llama {
     /// f32 if the weights are, else f16: rounding K and V then costs less than the weights' own
     /// rounding did.
     pub fn default_kv_type(&self) -> KvType {
-        if self.layers[0].k.format() == WeightFormat::F32 {
+        if self.decoder.layers[0][Projection::K].format() == WeightFormat::F32 {
             KvType::F32
         } else {
             KvType::F16
@@ -169,17 +190,17 @@ impl Llama {
     /// # Errors
     /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
-        Adapter::load(folder, &self.config)
+        Adapter::load(folder, &self.decoder.config, self.decoder.rope.layout())
     }
 }
 
 impl CausalLm for Llama {
     fn config(&self) -> &ModelConfig {
-        &self.config
+        &self.decoder.config
     }
 
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
-        batch.check(&self.config, kv)?;
+        batch.check(self.config(), kv)?;
         let all = RowGroups::of(&batch.adapters, &self.adapters)?;
         let wanted = match batch.adapters.is_empty() {
             true => vec![],
@@ -189,14 +210,16 @@ impl CausalLm for Llama {
             }
         };
         let wanted = RowGroups::of(&wanted, &self.adapters)?;
-        self.compute(batch, kv, [&all, &wanted])
+        self.decoder
+            .compute(batch, kv, [&all, &wanted])
             .map_err(|source| ModelError::compute("the forward pass", source))
     }
 
     fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
-        let output = self.output.as_ref().unwrap_or(&self.embedding);
         let compute = || -> kernels::Result<Tensor> {
-            output.forward(&hidden.narrow(0, rows.start, rows.len())?)
+            self.decoder
+                .head()
+                .forward(&hidden.narrow(0, rows.start, rows.len())?)
         };
         compute().map_err(|source| ModelError::compute("the logits", source))
     }
@@ -213,7 +236,12 @@ impl CausalLm for Llama {
     }
 }
 
-impl Llama {
+impl Decoder {
+    /// The matrix (V, H) that gives logits.
+    pub fn head(&self) -> &Arc<Linear> {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
     /// The adapters are those of all rows, and those of the rows whose logits are wanted.
     fn compute(
         &self,
@@ -248,9 +276,7 @@ impl Llama {
         adapters: &RowGroups<'_>,
     ) -> kernels::Result<Tensor> {
         let layer = &self.layers[index];
-        let [q, k, v] = Linear::forward_many(&[&layer.q, &layer.k, &layer.v], normed)?
-            .try_into()
-            .expect("one output for each matrix");
+        let [q, k, v] = layer.project([Projection::Q, Projection::K, Projection::V], normed)?;
         let q = adapters.add(index, Projection::Q, normed, q)?;
         let k = adapters.add(index, Projection::K, normed, k)?;
         let v = adapters.add(index, Projection::V, normed, v)?;
@@ -271,15 +297,23 @@ impl Llama {
         adapters: &RowGroups<'_>,
     ) -> kernels::Result<(Tensor, Tensor)> {
         let (layer, eps) = (&self.layers[index], self.config.rms_norm_eps);
-        let o = adapters.add(index, Projection::O, mixed, layer.o.forward(mixed)?)?;
+        let o = adapters.add(
+            index,
+            Projection::O,
+            mixed,
+            layer[Projection::O].forward(mixed)?,
+        )?;
         let (normed, x) = add_rms_norm(&o, x, &layer.mlp_norm, eps)?;
-        let [gate, up] = Linear::forward_many(&[&layer.gate, &layer.up], &normed)?
-            .try_into()
-            .expect("one output for each matrix");
+        let [gate, up] = layer.project([Projection::Gate, Projection::Up], &normed)?;
         let gate = adapters.add(index, Projection::Gate, &normed, gate)?;
         let up = adapters.add(index, Projection::Up, &normed, up)?;
         let inner = swiglu(&gate, &up)?;
-        let down = adapters.add(index, Projection::Down, &inner, layer.down.forward(&inner)?)?;
+        let down = adapters.add(
+            index,
+            Projection::Down,
+            &inner,
+            layer[Projection::Down].forward(&inner)?,
+        )?;
         let next = self.layers.get(index + 1);
         let next_norm = next.map_or(&self.norm, |next| &next.attention_norm);
         add_rms_norm(&down, &x, next_norm, eps)
@@ -307,40 +341,63 @@ fn load_rope(
         .map_err(|source| ModelError::compute("the RoPE table", source))
 }
 
-impl Layer {
+impl Index<Projection> for DecoderLayer {
+    type Output = Arc<Linear>;
+
+    fn index(&self, projection: Projection) -> &Arc<Linear> {
+        &self.projections[projection as usize]
+    }
+}
+
+impl DecoderLayer {
+    /// Several products with one input (T, in), which is read once for all.
+    ///
+    /// # Errors
+    /// An input of another shape.
+    pub fn project<const N: usize>(
+        &self,
+        projections: [Projection; N],
+        x: &Tensor,
+    ) -> kernels::Result<[Tensor; N]> {
+        let matrices = projections.map(|projection| &*self[projection]);
+        let outputs = Linear::forward_many(&matrices, x)?;
+        Ok(outputs.try_into().expect("one output for each matrix"))
+    }
+
     fn load(
         config: &ModelConfig,
         load: &Loader<'_>,
         names: Names,
         index: usize,
     ) -> Result<Self, ModelError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let (q, kv, head) = (config.q_size(), config.kv_size(), config.head_dim);
-        let [qkv_bias, o_bias, mlp_bias] =
-            [config.qkv_bias, config.o_bias, config.mlp_bias].map(Bias::when);
-        let matrix = |projection, shape, bias| {
-            load.linear(
-                &names.projection(index, projection),
+        let matrix = |projection: Projection| {
+            let stem = names.projection(index, projection);
+            let bias = Bias::when(projection.has_bias(config));
+            let shape = projection.shape(config);
+            Ok(Arc::new(load.linear(
+                &stem,
                 shape,
                 bias,
                 Role::Projection,
-            )
+            )?))
         };
         let norm = |norm, len| load.vector(&format!("{}.weight", names.norm(index, norm)), len);
+        let attention_norm = norm(Norm::Attention, config.hidden_size)?;
+        let mut projections = Vec::with_capacity(Projection::ALL.len());
+        for projection in Projection::ALL {
+            projections.push(matrix(projection)?);
+        }
         Ok(Self {
-            attention_norm: norm(Norm::Attention, hidden)?,
-            q: matrix(Projection::Q, (q, hidden), qkv_bias)?,
-            k: matrix(Projection::K, (kv, hidden), qkv_bias)?,
-            v: matrix(Projection::V, (kv, hidden), qkv_bias)?,
-            o: matrix(Projection::O, (hidden, q), o_bias)?,
+            attention_norm,
+            projections: projections.try_into().expect("one for each projection"),
             head_norms: match config.qk_norm {
-                true => Some((norm(Norm::HeadsOfQ, head)?, norm(Norm::HeadsOfK, head)?)),
+                true => Some((
+                    norm(Norm::HeadsOfQ, config.head_dim)?,
+                    norm(Norm::HeadsOfK, config.head_dim)?,
+                )),
                 false => None,
             },
-            mlp_norm: norm(Norm::Mlp, hidden)?,
-            gate: matrix(Projection::Gate, (inner, hidden), mlp_bias)?,
-            up: matrix(Projection::Up, (inner, hidden), mlp_bias)?,
-            down: matrix(Projection::Down, (hidden, inner), mlp_bias)?,
+            mlp_norm: norm(Norm::Mlp, config.hidden_size)?,
             window: config.sliding_windows[index],
         })
     }

@@ -3,10 +3,12 @@
 
 mod common;
 
+use candle_core::quantized::GgmlDType;
 use common::{Part, batch, bits, flat, logits_in_chunks, worst};
 use model::{CausalLm, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelFiles};
 use std::path::Path;
 use testkit::fixtures::{self, Golden};
+use testkit::gguf_writer::fixture_twin;
 
 fn base() -> Llama {
     let options = LoadOptions {
@@ -35,6 +37,31 @@ fn logits_equal_peft() {
             assert!(distance < 1e-5, "{name}, {length} tokens: {distance:e}");
         }
     }
+}
+
+/// A GGUF of the llama architecture has the rows of q and k in another order; PEFT's files
+/// have not.
+#[test]
+fn an_adapter_fits_the_gguf_of_its_base() {
+    let mut plain = base();
+    let twin = fixture_twin("llama3_1", plain.config(), GgmlDType::F32);
+    let file = tempfile::NamedTempFile::with_suffix(".gguf").unwrap();
+    std::fs::write(file.path(), twin.writer.bytes()).unwrap();
+    let options = LoadOptions::default();
+    let mut gguf = ModelFiles::open(file.path())
+        .unwrap()
+        .load(&options)
+        .unwrap();
+    let folder = fixtures::folder("llama3_1").join("adapter");
+    let tokens: Vec<u32> = (0..20).map(|index| index * 7 % 64).collect();
+    let logits = |model: &mut Llama| {
+        let adapter = model.load_adapter(&folder).unwrap();
+        let id = model.add_adapter(adapter);
+        logits_in_chunks(model, &tokens, &[20], Some(id), KvType::F32)
+    };
+    let expected: Vec<f64> = logits(&mut plain).iter().map(|x| f64::from(*x)).collect();
+    let distance = worst(&logits(&mut gguf), &expected, 64);
+    assert!(distance < 1e-5, "{distance:e}");
 }
 
 #[test]

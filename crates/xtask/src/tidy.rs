@@ -12,6 +12,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("model", &["data", "kernels"]),
     ("engine", &["data", "kernels", "model"]),
+    ("train", &["data", "kernels", "model"]),
     ("verify", &[]),
     ("pipeline", &["data"]),
     ("synth", &["data", "pipeline", "verify"]),
@@ -19,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "data", "kernels", "model", "engine", "verify", "pipeline", "synth", "eval",
+            "data", "kernels", "model", "engine", "train", "verify", "pipeline", "synth", "eval",
         ],
     ),
     ("testkit", &["data", "kernels", "model"]),
@@ -27,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may see candle.
-const CANDLE: &[&str] = &["kernels", "model", "engine", "testkit"];
+const CANDLE: &[&str] = &["kernels", "model", "engine", "train", "testkit"];
 
 /// Files outside `crates/kernels` that may hold `unsafe`.
 const UNSAFE_FILES: &[&str] = &["crates/model/src/file_bytes.rs"];

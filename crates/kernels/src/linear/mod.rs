@@ -237,6 +237,11 @@ impl Linear {
         self.rows(&ids)
     }
 
+    /// What is added to every row of the output, (out).
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
     /// Columns of the weight matrix.
     pub fn in_features(&self) -> usize {
         self.in_features

@@ -1,23 +1,31 @@
 //! What each tensor is called in a checkpoint of transformers and in a GGUF.
 
 use super::WeightFiles;
-use crate::Architecture;
+use crate::{Architecture, ModelConfig};
 use kernels::RopeLayout;
 
 /// The seven matrices of a layer that may carry an adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Projection {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Projection {
+    /// Queries, (Hq*D, H).
     Q,
+    /// Keys, (Hkv*D, H).
     K,
+    /// Values, (Hkv*D, H).
     V,
+    /// Attention's output, (H, Hq*D).
     O,
+    /// The gate of the MLP, (F, H).
     Gate,
+    /// What the gate is multiplied with, (F, H).
     Up,
+    /// The MLP's output, (H, F).
     Down,
 }
 
 impl Projection {
-    pub(crate) const ALL: [Self; 7] = [
+    /// All seven, in the order of their use.
+    pub const ALL: [Self; 7] = [
         Self::Q,
         Self::K,
         Self::V,
@@ -28,7 +36,7 @@ impl Projection {
     ];
 
     /// Module path inside a layer of the transformers model.
-    pub(crate) fn module(self) -> &'static str {
+    pub fn module(self) -> &'static str {
         match self {
             Self::Q => "self_attn.q_proj",
             Self::K => "self_attn.k_proj",
@@ -37,6 +45,27 @@ impl Projection {
             Self::Gate => "mlp.gate_proj",
             Self::Up => "mlp.up_proj",
             Self::Down => "mlp.down_proj",
+        }
+    }
+
+    /// (out, in) of the weight matrix.
+    pub fn shape(self, config: &ModelConfig) -> (usize, usize) {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        match self {
+            Self::Q => (config.q_size(), hidden),
+            Self::K | Self::V => (config.kv_size(), hidden),
+            Self::O => (hidden, config.q_size()),
+            Self::Gate | Self::Up => (inner, hidden),
+            Self::Down => (hidden, inner),
+        }
+    }
+
+    /// Whether the model adds a bias (out) to the product.
+    pub fn has_bias(self, config: &ModelConfig) -> bool {
+        match self {
+            Self::Q | Self::K | Self::V => config.qkv_bias,
+            Self::O => config.o_bias,
+            Self::Gate | Self::Up | Self::Down => config.mlp_bias,
         }
     }
 

@@ -1,0 +1,163 @@
+//! What is trained, by name, and gradients in the same order.
+
+use crate::{Result, TrainError};
+use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+
+/// Which parameter of [`Parameters`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParameterId(pub(crate) usize);
+
+/// What a parameter is, for optimisers that tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A matrix between two layers of activations.
+    Matrix,
+    /// A table indexed by token, or the matrix that gives logits.
+    Vocabulary,
+    /// The weight of a norm, or a bias.
+    Vector,
+    /// One of an adapter's two matrices.
+    Adapter,
+}
+
+/// One trained tensor.
+#[derive(Debug)]
+pub struct Parameter {
+    /// As transformers or PEFT name it, without PEFT's prefix.
+    pub name: String,
+    /// f32, nobody else's: the optimiser changes it in place.
+    pub value: Tensor,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// All that is trained, in the order of the names.
+#[derive(Debug, Default)]
+pub struct Parameters {
+    list: Vec<Parameter>,
+}
+
+impl Parameters {
+    /// Sorts by name, so that sums over all of them have one order.
+    pub(crate) fn new(mut list: Vec<Parameter>) -> Self {
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { list }
+    }
+
+    pub(crate) fn id(&self, name: &str) -> Option<ParameterId> {
+        let found = self
+            .list
+            .binary_search_by(|one| one.name.as_str().cmp(name));
+        found.ok().map(ParameterId)
+    }
+
+    pub(crate) fn value(&self, id: ParameterId) -> &Tensor {
+        &self.list[id.0].value
+    }
+
+    /// In the order of the names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
+        self.list.iter()
+    }
+
+    /// Numbers in all of them.
+    pub fn count(&self) -> usize {
+        self.list.iter().map(|one| one.value.elem_count()).sum()
+    }
+
+    /// Copies of the values by name.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
+        let copy = |one: &Parameter| Ok((one.name.clone(), one.value.copy()?));
+        self.list.iter().map(copy).collect()
+    }
+
+    /// Replaces every value.
+    ///
+    /// # Errors
+    /// A name that is missing or too many, another shape.
+    pub(crate) fn restore(&mut self, mut values: BTreeMap<String, Tensor>) -> Result<()> {
+        for one in &mut self.list {
+            let value = values
+                .remove(&one.name)
+                .ok_or_else(|| TrainError::Tensors {
+                    problem: format!("{} is missing", one.name),
+                })?;
+            if value.shape() != one.value.shape() {
+                let (expected, got) = (one.value.shape(), value.shape());
+                let problem = format!("{} has shape {got:?}, expected {expected:?}", one.name);
+                return Err(TrainError::Tensors { problem });
+            }
+            one.value = value;
+        }
+        match values.keys().next() {
+            Some(name) => Err(TrainError::Tensors {
+                problem: format!("{name} is not a parameter of this run"),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Sums of gradients, in the order of the parameters.
+#[derive(Debug)]
+pub struct Gradients {
+    list: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// No gradient yet.
+    pub fn new(parameters: &Parameters) -> Self {
+        let list = parameters.iter().map(|_| None).collect();
+        Self { list }
+    }
+
+    pub(crate) fn add(&mut self, id: ParameterId, gradient: Tensor) -> Result<()> {
+        let sum = match self.list[id.0].take() {
+            Some(sum) => (sum + gradient)?,
+            None => gradient,
+        };
+        self.list[id.0] = Some(sum);
+        Ok(())
+    }
+
+    /// The gradient of a parameter, where one has arrived.
+    pub fn get(&self, id: ParameterId) -> Option<&Tensor> {
+        self.list[id.0].as_ref()
+    }
+
+    /// Every gradient in the order of the parameters.
+    ///
+    /// # Errors
+    /// A parameter got none: it would silently stay as it is.
+    pub(crate) fn complete(self, parameters: &Parameters) -> Result<Vec<Tensor>> {
+        let pairs = self.list.into_iter().zip(parameters.iter());
+        pairs
+            .map(|(gradient, parameter)| {
+                gradient.ok_or_else(|| TrainError::NoGradient {
+                    parameter: parameter.name.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Euclidean norm over all gradients, summed in f64 in the order given.
+///
+/// # Errors
+/// Those of candle.
+pub fn global_norm(gradients: &[Tensor]) -> Result<f64> {
+    let mut total = 0.0;
+    for gradient in gradients {
+        total += kernels::training::sum_of_squares(gradient)?;
+    }
+    Ok(total.sqrt())
+}
+
+/// A tensor on the host.
+pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}

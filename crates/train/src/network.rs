@@ -23,6 +23,7 @@ use kernels::Rope;
 use kernels::training::TokenScore;
 use matrix::{Dropout, Matrix};
 use model::ModelConfig;
+use std::collections::BTreeMap;
 
 /// What is kept between the two directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,9 +109,12 @@ impl Network {
         &self.parameters
     }
 
-    /// What is trained, to be set.
-    pub(crate) fn parameters_mut(&mut self) -> &mut Parameters {
-        &mut self.parameters
+    /// Replaces all that is trained.
+    ///
+    /// # Errors
+    /// A name that is missing or too many, another shape.
+    pub fn set_parameters(&mut self, values: BTreeMap<String, Tensor>) -> Result<()> {
+        self.parameters.restore(values)
     }
 
     /// Log-probability and more of every trained token of the pack, in the order of its rows.

@@ -45,7 +45,8 @@ impl Parameters {
         Self { list }
     }
 
-    pub(crate) fn id(&self, name: &str) -> Option<ParameterId> {
+    /// The parameter of this name.
+    pub fn id_of(&self, name: &str) -> Option<ParameterId> {
         let found = self
             .list
             .binary_search_by(|one| one.name.as_str().cmp(name));

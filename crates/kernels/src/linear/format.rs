@@ -105,7 +105,8 @@ impl WeightFormat {
     }
 
     /// True for the formats whose values are plain floats.
-    pub(super) fn is_dense(self) -> bool {
+    /// A value is a value: no blocks with a common scale.
+    pub fn is_dense(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 

@@ -7,7 +7,7 @@
 //! mixed   = attention(q, k, v)    output = h + down(inner)
 //! ```
 
-use super::matrix::{Below, Matrix, products};
+use super::matrix::{Below, Matrix};
 use super::{Pass, Vector};
 use crate::Result;
 use crate::parameters::Gradients;
@@ -61,8 +61,9 @@ impl Block {
     pub(super) fn forward(&self, pass: &Pass<'_>, x: &Tensor) -> Result<(Tensor, Saved)> {
         let eps = pass.config.rms_norm_eps;
         let normed = rms_norm(x, pass.vector(&self.attention_norm), eps)?;
-        let qkv = [Projection::Q, Projection::K, Projection::V].map(|p| self.matrix(p));
-        let [q, k, v] = products(pass, qkv, &normed)?;
+        let q = self.matrix(Projection::Q).forward(pass, &normed)?;
+        let k = self.matrix(Projection::K).forward(pass, &normed)?;
+        let v = self.matrix(Projection::V).forward(pass, &normed)?;
         let (raw, [q, k]) = match &self.head_norms {
             Some([of_q, of_k]) => {
                 let normed = [per_head(pass, &q, of_q)?, per_head(pass, &k, of_k)?];
@@ -73,14 +74,13 @@ impl Block {
         let q = rope(&q, pass.rope, pass.positions)?;
         let k = rope(&k, pass.rope, pass.positions)?;
         let (mixed, lse) = segment_attention((&q, &k, &v), pass.segments, &self.attention)?;
-        let [o] = products(pass, [self.matrix(Projection::O)], &mixed)?;
+        let o = self.matrix(Projection::O).forward(pass, &mixed)?;
         let (middle, h) = add_rms_norm(&o, x, pass.vector(&self.mlp_norm), eps)?;
-        let gate_up = [Projection::Gate, Projection::Up].map(|p| self.matrix(p));
-        let [gate, up] = products(pass, gate_up, &middle)?;
+        let gate = self.matrix(Projection::Gate).forward(pass, &middle)?;
+        let up = self.matrix(Projection::Up).forward(pass, &middle)?;
         let inner = swiglu(&gate, &up)?;
-        let [down] = products(pass, [self.matrix(Projection::Down)], &inner)?;
+        let down = self.matrix(Projection::Down).forward(pass, &inner)?;
         let output = (&h + down)?;
-        // The halves of one tensor: contiguous copies would cost more than they are worth.
         let saved = Saved {
             normed,
             raw,

@@ -111,7 +111,7 @@ impl Network {
             }
         }
         let parameters = Parameters::new(list);
-        let id = |name: &str| parameters.id(name).expect("it was just listed");
+        let id = |name: &str| parameters.id_of(name).expect("it was just listed");
         let mut loras: BTreeMap<(usize, Projection), Lora> = BTreeMap::new();
         for part in &parts {
             let [a, b] = names(part).map(|name| id(&name));
@@ -266,11 +266,11 @@ impl Network {
 
     /// Everything trained, by the names of transformers.
     fn of_parameters(config: &ModelConfig, rope: &Rope, parameters: Parameters) -> Result<Self> {
-        let id = |name: &str| parameters.id(name).expect("every tensor was listed");
+        let id = |name: &str| parameters.id_of(name).expect("every tensor was listed");
         let vector = |name: String| Vector::Trained(id(&name));
         let matrix = |stem: &str| Matrix::Trained {
             weight: id(&format!("{stem}.weight")),
-            bias: parameters.id(&format!("{stem}.bias")),
+            bias: parameters.id_of(&format!("{stem}.bias")),
         };
         let blocks = (0..config.num_layers).map(|index| {
             let layer = format!("model.layers.{index}");
@@ -288,7 +288,7 @@ impl Network {
             }
         });
         let (blocks, embedding) = (blocks.collect(), table(id(EMBEDDING)));
-        let (norm, output) = (vector(NORM.to_owned()), parameters.id(OUTPUT).map(table));
+        let (norm, output) = (vector(NORM.to_owned()), parameters.id_of(OUTPUT).map(table));
         Ok(Self {
             blocks,
             embedding,

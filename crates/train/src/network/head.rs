@@ -1,20 +1,18 @@
 //! The last norm, the output matrix and the log-probabilities, for some rows at a time: all
 //! logits of a pack never exist (1,024 rows of 128,256 in f32 are 525 MB, several times over).
 
-use super::matrix::Matrix;
+use super::matrix::{Matrix, frozen_backward, frozen_product};
 use super::{Network, Pass, PassOptions};
 use crate::Result;
 use crate::pack::{Pack, stretches};
 use crate::parameters::Gradients;
 use candle_core::{Device, Tensor};
+use kernels::rms_norm;
 use kernels::training::{TokenScore, rms_norm_backward, score_targets, target_gradient};
-use kernels::{Linear, rms_norm};
 use std::ops::Range;
 
 /// Bytes of logits that exist at a time, unless rows are given.
 const LOGIT_BYTES: usize = 64 << 20;
-/// Bytes of the output matrix that exist as plain f32 at a time.
-const MATRIX_BYTES: usize = 64 << 20;
 
 /// The derivative of the loss by each trained token's log-probability.
 pub enum Coefficients<'a> {
@@ -113,7 +111,7 @@ impl Network {
     /// (rows, V) for (rows, H).
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
         match self.output_matrix() {
-            Matrix::Frozen { base, .. } => Ok(base.forward(&normed.contiguous()?)?),
+            Matrix::Frozen { base, .. } => frozen_product(base, &normed.contiguous()?),
             Matrix::Trained { weight, .. } => {
                 Ok(normed.matmul(&self.parameters.value(*weight).t()?)?)
             }
@@ -128,29 +126,13 @@ impl Network {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         match self.output_matrix() {
-            Matrix::Frozen { base, .. } => frozen_output_backward(base, gradient),
+            Matrix::Frozen { base, .. } => frozen_backward(base, gradient),
             Matrix::Trained { weight, .. } => {
                 gradients.add(*weight, gradient.t()?.matmul(normed)?)?;
                 Ok(gradient.matmul(self.parameters.value(*weight))?)
             }
         }
     }
-}
-
-/// gradient (rows, V) times the matrix (V, H), some rows of which are made plain at a time.
-fn frozen_output_backward(base: &Linear, gradient: &Tensor) -> Result<Tensor> {
-    let (vocab, hidden) = (base.out_features(), base.in_features());
-    let mut sum: Option<Tensor> = None;
-    for range in stretches(vocab, MATRIX_BYTES / (hidden * size_of::<f32>())) {
-        let ids: Vec<u32> = (0u32..).skip(range.start).take(range.len()).collect();
-        let part = gradient.narrow(1, range.start, range.len())?;
-        let share = part.matmul(&base.rows(&ids)?)?;
-        sum = Some(match sum {
-            Some(sum) => (sum + share)?,
-            None => share,
-        });
-    }
-    Ok(sum.expect("a vocabulary is not empty"))
 }
 
 fn tokens(pack: &Pack, range: &Range<usize>) -> Vec<u32> {

@@ -3,11 +3,13 @@
 
 use super::Pass;
 use crate::Result;
-use crate::parameters::{Gradients, ParameterId};
+use crate::pack::stretches;
+use crate::parameters::{Gradients, ParameterId, tensor};
 use candle_core::Tensor;
 use kernels::{Linear, LoraWeights, lora_add};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A weight matrix (out, in) with an optional bias (out).
@@ -71,47 +73,76 @@ impl Dropout {
                 }
             })
             .collect();
-        crate::parameters::tensor(values, like.dims())
+        tensor(values, like.dims())
     }
 }
 
-/// Several products with one input (T, in): (T, out) each.
-pub(super) fn products<const N: usize>(
-    pass: &Pass<'_>,
-    matrices: [&Matrix; N],
-    x: &Tensor,
-) -> Result<[Tensor; N]> {
-    let frozen: Vec<&Linear> = matrices
-        .iter()
-        .filter_map(|matrix| match matrix {
-            Matrix::Frozen { base, .. } => Some(&**base),
-            Matrix::Trained { .. } => None,
-        })
-        .collect();
-    let mut of_frozen = Linear::forward_many(&frozen, x)?.into_iter();
-    let mut outputs = Vec::with_capacity(N);
-    for matrix in matrices {
-        outputs.push(match matrix {
-            Matrix::Frozen { lora, .. } => {
-                let y = of_frozen.next().expect("one output for each frozen matrix");
-                if let Some(lora) = lora {
-                    lora.add(pass, x, &y)?;
-                }
-                y
-            }
-            Matrix::Trained { weight, bias } => {
-                let y = x.matmul(&pass.parameters.value(*weight).t()?)?;
-                match bias {
-                    Some(bias) => y.broadcast_add(pass.parameters.value(*bias))?,
-                    None => y,
-                }
-            }
+/// Bytes of a quantised matrix that exist as plain f32 at a time.
+const PLAIN_BYTES: usize = 64 << 20;
+
+/// x (T, in) times a frozen matrix, (T, out). Kernels for quantised weights round activations
+/// to 8 bits: good enough to generate, but the gradient would be that of another function. The
+/// values that the weights encode are multiplied here instead, some rows of them at a time.
+pub(super) fn frozen_product(base: &Linear, x: &Tensor) -> Result<Tensor> {
+    if base.format().is_dense() {
+        return Ok(base.forward(x)?);
+    }
+    let rows = PLAIN_BYTES / (base.in_features() * size_of::<f32>());
+    let parts = plain_rows(base, rows).map(|part| Ok(x.matmul(&part?.1.t()?)?));
+    let y = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?;
+    match base.bias() {
+        Some(bias) => Ok(y.broadcast_add(&tensor(bias.to_vec(), &[bias.len()])?)?),
+        None => Ok(y),
+    }
+}
+
+/// gradient (T, out) times a frozen matrix (out, in), (T, in).
+pub(super) fn frozen_backward(base: &Linear, gradient: &Tensor) -> Result<Tensor> {
+    let rows = PLAIN_BYTES / (base.in_features() * size_of::<f32>());
+    let mut sum: Option<Tensor> = None;
+    for part in plain_rows(base, rows) {
+        let (range, weights) = part?;
+        let share = gradient
+            .narrow(1, range.start, range.len())?
+            .matmul(&weights)?;
+        sum = Some(match sum {
+            Some(sum) => (sum + share)?,
+            None => share,
         });
     }
-    Ok(outputs.try_into().expect("one output for each matrix"))
+    Ok(sum.expect("a matrix is not empty"))
+}
+
+/// The matrix as plain f32, `rows` rows of it at a time.
+fn plain_rows(base: &Linear, rows: usize) -> impl Iterator<Item = Result<(Range<usize>, Tensor)>> {
+    stretches(base.out_features(), rows).map(|range| {
+        let ids: Vec<u32> = (0u32..).skip(range.start).take(range.len()).collect();
+        let weights = base.rows(&ids)?;
+        Ok((range, weights))
+    })
 }
 
 impl Matrix {
+    /// The product with an input (T, in): (T, out).
+    pub(super) fn forward(&self, pass: &Pass<'_>, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Frozen { base, lora } => {
+                let y = frozen_product(base, x)?;
+                if let Some(lora) = lora {
+                    lora.add(pass, x, &y)?;
+                }
+                Ok(y)
+            }
+            Self::Trained { weight, bias } => {
+                let y = x.matmul(&pass.parameters.value(*weight).t()?)?;
+                match bias {
+                    Some(bias) => Ok(y.broadcast_add(pass.parameters.value(*bias))?),
+                    None => Ok(y),
+                }
+            }
+        }
+    }
+
     /// Gradient of the input (T, in), for the input (T, in) and the output's gradient (T, out);
     /// adds those of the trained tensors. Nothing if nobody trains below.
     pub(super) fn backward(
@@ -124,7 +155,7 @@ impl Matrix {
         match self {
             Self::Frozen { base, lora } => {
                 let direct = match below {
-                    Below::Trained => Some(gradient.matmul(&base.dequantize()?)?),
+                    Below::Trained => Some(frozen_backward(base, gradient)?),
                     Below::Frozen => None,
                 };
                 let Some(lora) = lora else {

@@ -190,7 +190,7 @@ impl Llama {
     /// # Errors
     /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
-        Adapter::load(folder, &self.decoder.config, self.decoder.rope.layout())
+        self.decoder.load_adapter(folder)
     }
 }
 
@@ -240,6 +240,14 @@ impl Decoder {
     /// The matrix (V, H) that gives logits.
     pub fn head(&self) -> &Arc<Linear> {
         self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Reads an adapter in PEFT's layout and checks that it fits.
+    ///
+    /// # Errors
+    /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
+    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
+        Adapter::load(folder, &self.config, self.rope.layout())
     }
 
     /// The adapters are those of all rows, and those of the rows whose logits are wanted.

@@ -36,7 +36,7 @@ pub enum Recompute {
 }
 
 /// How one pass is computed, besides what it computes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PassOptions {
     /// What is kept between the two directions.
     pub recompute: Recompute,

@@ -156,7 +156,6 @@ fn check(
             }
         }
     }
-    println!("{label}: worst {:.1e} ({})", worst.0, worst.1);
     assert!(worst.0 < TOLERANCE, "{label}: {:e}, {}", worst.0, worst.1);
 }
 

@@ -122,7 +122,6 @@ pub fn segment_attention_backward(
     let lse = host(op, "lse", lse, &[shape.query_heads, tokens])?;
     let gradient = host(op, "gradient", gradient, &[tokens, wide])?;
     let head_dim = shape.head_dim;
-    let scale = shape.scale();
     let mut dq = vec![0.0; tokens * wide];
     let (mut dk, mut dv) = (vec![0.0; tokens * narrow], vec![0.0; tokens * narrow]);
     let (out_q, out_k, out_v) = (
@@ -130,64 +129,16 @@ pub fn segment_attention_backward(
         Shared::new(&mut dk),
         Shared::new(&mut dv),
     );
+    let inputs = Backward {
+        operands,
+        mixed: &mixed,
+        lse: &lse,
+        gradient: &gradient,
+        tokens,
+    };
     each_task(segments, shape, |segment, kv_head| {
-        let mut scratch = Scratch::default();
-        // Of the whole segment's keys: every block of queries adds to them.
-        let mut of_keys = vec![0.0; segment.len() * head_dim];
-        let mut of_values = vec![0.0; segment.len() * head_dim];
-        for head in shape.sharing(kv_head) {
-            for rows in blocks(&segment) {
-                let keys = shape.keys_of(&segment, &rows);
-                let width = keys.len();
-                operands.scores(head, &rows, &keys, &mut scratch.scores);
-                let g = View::rows(
-                    &gradient[rows.start * wide + head * head_dim..],
-                    (rows.len(), head_dim),
-                    wide,
-                );
-                scratch.of_scores.resize(rows.len() * width, 0.0);
-                let v = operands.kv_rows(operands.v, kv_head, &keys).transposed();
-                product(&mut scratch.of_scores, Into::Overwrite, 1.0, g, v);
-                let both = scratch
-                    .scores
-                    .chunks_exact_mut(width)
-                    .zip(scratch.of_scores.chunks_exact_mut(width));
-                for (row, (scores, of_scores)) in rows.clone().zip(both) {
-                    let part = row * wide + head * head_dim..row * wide + (head + 1) * head_dim;
-                    dispatch(ScoreGradient {
-                        seen: shape.seen(&segment, row, &keys),
-                        lse: lse[head * tokens + row],
-                        mixed: &mixed[part.clone()],
-                        gradient: &gradient[part],
-                        scores,
-                        of_scores,
-                    });
-                }
-                let local =
-                    (keys.start - segment.start) * head_dim..(keys.end - segment.start) * head_dim;
-                let p = View::rows(&scratch.scores, (rows.len(), width), width);
-                let ds = View::rows(&scratch.of_scores, (rows.len(), width), width);
-                product(
-                    &mut of_values[local.clone()],
-                    Into::Add,
-                    1.0,
-                    p.transposed(),
-                    g,
-                );
-                let q = operands.query_rows(head, &rows);
-                product(&mut of_keys[local], Into::Add, scale, ds.transposed(), q);
-                scratch.block.resize(rows.len() * head_dim, 0.0);
-                let k = operands.kv_rows(operands.k, kv_head, &keys);
-                product(&mut scratch.block, Into::Overwrite, scale, ds, k);
-                scatter(
-                    &scratch.block,
-                    &out_q,
-                    (rows, wide, head * head_dim),
-                    head_dim,
-                );
-            }
-        }
-        let place = (segment.clone(), narrow, kv_head * head_dim);
+        let (of_keys, of_values) = inputs.task(&segment, kv_head, &out_q);
+        let place = (segment, narrow, kv_head * head_dim);
         scatter(&of_keys, &out_k, place.clone(), head_dim);
         scatter(&of_values, &out_v, place, head_dim);
     });
@@ -196,6 +147,94 @@ pub fn segment_attention_backward(
         Tensor::from_vec(dk, (tokens, narrow), &Device::Cpu)?,
         Tensor::from_vec(dv, (tokens, narrow), &Device::Cpu)?,
     ))
+}
+
+/// What the backward pass reads.
+struct Backward<'a> {
+    operands: Operands<'a>,
+    mixed: &'a [f32],
+    lse: &'a [f32],
+    gradient: &'a [f32],
+    tokens: usize,
+}
+
+impl Backward<'_> {
+    /// Gradients (n, D) of one segment's keys and values of one head; those of the queries that
+    /// read them go to `out_q`.
+    fn task(
+        &self,
+        segment: &Range<usize>,
+        kv_head: usize,
+        out_q: &Shared<'_, f32>,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (operands, shape) = (&self.operands, &self.operands.shape);
+        let (head_dim, (wide, _)) = (shape.head_dim, shape.widths());
+        let mut scratch = Scratch::default();
+        let mut of_keys = vec![0.0; segment.len() * head_dim];
+        let mut of_values = vec![0.0; segment.len() * head_dim];
+        for head in shape.sharing(kv_head) {
+            for rows in blocks(segment) {
+                let keys = shape.keys_of(segment, &rows);
+                let column = head * head_dim;
+                let g = &self.gradient[rows.start * wide + column..];
+                let g = View::rows(g, (rows.len(), head_dim), wide);
+                self.score_gradients(segment, (head, &rows, &keys), g, &mut scratch);
+                let score_shape = (rows.len(), keys.len());
+                let p = View::rows(&scratch.scores, score_shape, keys.len()).transposed();
+                let ds = View::rows(&scratch.of_scores, score_shape, keys.len());
+                let local =
+                    (keys.start - segment.start) * head_dim..(keys.end - segment.start) * head_dim;
+                product(&mut of_values[local.clone()], Into::Add, 1.0, p, g);
+                let q = operands.query_rows(head, &rows);
+                product(
+                    &mut of_keys[local],
+                    Into::Add,
+                    shape.scale(),
+                    ds.transposed(),
+                    q,
+                );
+                scratch.block.resize(rows.len() * head_dim, 0.0);
+                let k = operands.kv_rows(operands.k, kv_head, &keys);
+                product(&mut scratch.block, Into::Overwrite, shape.scale(), ds, k);
+                scatter(&scratch.block, out_q, (rows, wide, column), head_dim);
+            }
+        }
+        (of_keys, of_values)
+    }
+
+    /// Fills the scratch with one block's probabilities and the gradients of its scores, for the
+    /// gradient `g` (rows, D) of what the block gave.
+    fn score_gradients(
+        &self,
+        segment: &Range<usize>,
+        (head, rows, keys): (usize, &Range<usize>, &Range<usize>),
+        g: View<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let (operands, shape) = (&self.operands, &self.operands.shape);
+        let (head_dim, (wide, _)) = (shape.head_dim, shape.widths());
+        let width = keys.len();
+        operands.scores(head, rows, keys, &mut scratch.scores);
+        scratch.of_scores.resize(rows.len() * width, 0.0);
+        let kv_head = head * shape.kv_heads / shape.query_heads;
+        let v = operands.kv_rows(operands.v, kv_head, keys).transposed();
+        product(&mut scratch.of_scores, Into::Overwrite, 1.0, g, v);
+        let both = scratch
+            .scores
+            .chunks_exact_mut(width)
+            .zip(scratch.of_scores.chunks_exact_mut(width));
+        for (row, (scores, of_scores)) in rows.clone().zip(both) {
+            let start = row * wide + head * head_dim;
+            dispatch(ScoreGradient {
+                seen: shape.seen(segment, row, keys),
+                lse: self.lse[head * self.tokens + row],
+                mixed: &self.mixed[start..start + head_dim],
+                gradient: &self.gradient[start..start + head_dim],
+                scores,
+                of_scores,
+            });
+        }
+    }
 }
 
 /// Buffers of one task.

@@ -70,7 +70,7 @@ impl Network {
                 });
             }
         }
-        Self::beside(decoder, parts, lora.dropout)
+        Self::beside(decoder, &parts, lora.dropout)
     }
 
     /// An adapter that was loaded for `decoder`, to be trained on; its tensors are copied.
@@ -85,10 +85,10 @@ impl Network {
                 ..part
             })
         });
-        Self::beside(decoder, copied.collect::<Result<_>>()?, dropout)
+        Self::beside(decoder, &copied.collect::<Result<Vec<_>>>()?, dropout)
     }
 
-    fn beside(decoder: &Decoder, parts: Vec<AdapterPart>, dropout: f64) -> Result<Self> {
+    fn beside(decoder: &Decoder, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&dropout) {
             return Err(TrainError::setting(
                 "dropout",
@@ -100,7 +100,7 @@ impl Network {
             ["lora_A", "lora_B"].map(|which| adapter_name(part.layer, part.projection, which))
         };
         let mut list = vec![];
-        for part in &parts {
+        for part in parts {
             let [a, b] = names(part);
             for (name, value) in [(a, &part.a), (b, &part.b)] {
                 list.push(Parameter {
@@ -113,7 +113,7 @@ impl Network {
         let parameters = Parameters::new(list);
         let id = |name: &str| parameters.id_of(name).expect("it was just listed");
         let mut loras: BTreeMap<(usize, Projection), Lora> = BTreeMap::new();
-        for part in &parts {
+        for part in parts {
             let [a, b] = names(part).map(|name| id(&name));
             let lora = Lora {
                 a,

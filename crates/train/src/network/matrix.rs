@@ -190,10 +190,11 @@ impl Lora {
             b: pass.parameters.value(self.b),
             scale: self.scale,
         };
-        Ok(match &pass.dropout {
-            Some(dropout) => lora_add(y, &dropout.apply(x, self.site)?, &weights, &rows)?,
-            None => lora_add(y, x, &weights, &rows)?,
-        })
+        let dropped = match &pass.dropout {
+            Some(dropout) => &dropout.apply(x, self.site)?,
+            None => x,
+        };
+        Ok(lora_add(y, dropped, &weights, &rows)?)
     }
 
     /// Adds the gradients of A and B; gives scale * gradient * B, (T, r).

@@ -3,6 +3,7 @@
 
 use crate::commands::bench_synth::Step;
 use crate::commands::eval::EvalCommand;
+use crate::commands::train::args::TrainCommand;
 use crate::commands::verify::VerifyArgs;
 use crate::config::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Scores a model on a benchmark that is judged by rule
     #[command(subcommand)]
     Eval(EvalCommand),
+    /// Trains adapters and models on conversations and on pairs of answers
+    #[command(subcommand)]
+    Train(TrainCommand),
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),

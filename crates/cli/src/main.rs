@@ -62,6 +62,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Chat(args) => commands::chat::run(&mut env, &args),
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
         Command::Eval(command) => commands::eval::run(&mut env, &command),
+        Command::Train(command) => commands::train::run(&mut env, &command),
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
         }

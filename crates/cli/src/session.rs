@@ -14,8 +14,8 @@ use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::scheduler::PrefixCache;
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
 use model::{
-    CausalLm, GgufFile, HubCache, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
-    Origin,
+    CausalLm, GgufFile, HubCache, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig,
+    ModelFiles, Origin,
 };
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -114,9 +114,9 @@ impl Located {
 }
 
 /// A model whose text side is ready; nothing heavy has happened yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Opened {
-    located: Located,
+    located: Arc<Located>,
     text: Text,
     context_tokens: usize,
     /// Adapters with their names; the first is the one that plain requests use.
@@ -164,7 +164,7 @@ pub(crate) fn open_named(
     let identity = identity::of_model(&located, args, config)?;
     Ok(Opened {
         text: parts.into_text(args)?,
-        located,
+        located: Arc::new(located),
         context_tokens,
         adapters,
         identity,
@@ -303,13 +303,17 @@ impl Opened {
     }
 
     fn start_sized(self, config: &Config, least_kv_tokens: Option<usize>) -> Result<Session> {
-        let load_as = match config.text("engine.quant") {
-            Some("q8_0") => LoadAs::Q8_0,
-            Some("q4_k") => LoadAs::Q4K,
-            _ => LoadAs::Stored,
-        };
-        let weights =
-            footprint::weights(&self.located.model, self.located.size_in_bytes()?, load_as);
+        let model = self.load(config)?;
+        self.start_with(config, model, least_kv_tokens)
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// Weights that are damaged or do not fit in memory.
+    pub(crate) fn load(&self, config: &Config) -> Result<Llama> {
+        let load_as = load_as(config);
+        let weights = self.weights(config)?;
         if let Some(available) = machine::memory()
             .available
             .filter(|free| *free < weights.total_bytes)
@@ -324,7 +328,60 @@ impl Opened {
             weights: load_as,
             max_positions: Some(self.context_tokens),
         };
-        let model = self.located.files.load(&options)?;
+        Ok(self.located.files.load(&options)?)
+    }
+
+    /// Sizes of the weights as they will lie in memory.
+    ///
+    /// # Errors
+    /// A file that cannot be looked at.
+    pub(crate) fn weights(&self, config: &Config) -> Result<Weights> {
+        let bytes = self.located.size_in_bytes()?;
+        Ok(footprint::weights(
+            &self.located.model,
+            bytes,
+            load_as(config),
+        ))
+    }
+
+    /// Folder or file of the model; nothing for the embedded one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        (self.located.name != EMBEDDED).then(|| self.located.files.path())
+    }
+
+    /// Tokens of the context.
+    pub(crate) fn context_tokens(&self) -> usize {
+        self.context_tokens
+    }
+
+    /// The adapter that plain requests use: its folder.
+    pub(crate) fn adapter_folder(&self) -> Option<&Path> {
+        self.adapters.first().map(|(_, folder)| folder.as_path())
+    }
+
+    /// Its name.
+    pub(crate) fn adapter_name(&self) -> Option<&str> {
+        self.adapters.first().map(|(name, _)| name.as_str())
+    }
+
+    /// The same model with none of its adapters.
+    pub(crate) fn without_adapters(&self) -> Self {
+        Self {
+            adapters: vec![],
+            ..self.clone()
+        }
+    }
+
+    /// Starts the engine on loaded weights, which others may share.
+    ///
+    /// # Errors
+    /// No room for a KV pool; an adapter that does not fit.
+    pub(crate) fn start_with(
+        &self,
+        config: &Config,
+        model: Llama,
+        least_kv_tokens: Option<usize>,
+    ) -> Result<Session> {
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f16") => KvType::F16,
             Some(_) => KvType::F32,
@@ -350,16 +407,16 @@ impl Opened {
         for (name, folder) in &self.adapters {
             adapters.push((name.clone(), model.load_adapter(folder)?));
         }
-        let engine = Engine::start(Box::new(model), self.text, sizes)?;
+        let engine = Engine::start(Box::new(model), self.text.clone(), sizes)?;
         let mut names = Vec::new();
         for (name, adapter) in adapters {
             engine.load_adapter(&name, adapter).wait()?;
             names.push(name);
         }
         Ok(Session {
-            name: self.located.name,
+            name: self.located.name.clone(),
+            weights: self.weights(config)?,
             adapter: names.into_iter().next(),
-            weights,
             kv_tokens,
             kv_bytes_per_token: KvPool::bytes_per_token(&model_config, kv_type),
             vocab_size: model_config.vocab_size,
@@ -392,6 +449,15 @@ impl Opened {
             ))),
             _ => Ok(tokens),
         }
+    }
+}
+
+/// What matrices become while they are loaded.
+fn load_as(config: &Config) -> LoadAs {
+    match config.text("engine.quant") {
+        Some("q8_0") => LoadAs::Q8_0,
+        Some("q4_k") => LoadAs::Q4K,
+        _ => LoadAs::Stored,
     }
 }
 

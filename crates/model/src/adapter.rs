@@ -173,6 +173,29 @@ impl Adapter {
     }
 }
 
+/// Rank and alpha of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdapterShape {
+    /// r
+    pub rank: usize,
+    /// alpha; the product's factor is alpha / r.
+    pub alpha: f64,
+}
+
+/// Rank and alpha of the adapter in a folder.
+///
+/// # Errors
+/// A config that cannot be read or is not supported; matrices of different ranks or factors.
+pub fn adapter_shape(folder: &Path) -> Result<AdapterShape, ModelError> {
+    let found = AdapterConfig::read(folder)?.uniform();
+    let (rank, alpha) = found.ok_or_else(|| {
+        let expected = "one rank for all matrices and the factor alpha / r";
+        let got = "rank_pattern, alpha_pattern or use_rslora";
+        ModelError::field(&folder.join("adapter_config.json"), "r", expected, got)
+    })?;
+    Ok(AdapterShape { rank, alpha })
+}
+
 /// The rows of a batch by adapter.
 pub(crate) struct RowGroups<'a> {
     groups: Vec<(&'a Adapter, Vec<u32>)>,

@@ -22,7 +22,7 @@ mod lookup;
 mod tokenizer;
 mod weights;
 
-pub use adapter::{Adapter, AdapterCard, AdapterPart};
+pub use adapter::{Adapter, AdapterCard, AdapterPart, AdapterShape, adapter_shape};
 pub use batch::{AdapterId, ForwardBatch};
 pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
 pub use config::{

@@ -157,12 +157,18 @@ impl Llama {
             output: output.map(Arc::new),
             rope,
         };
-        Ok(Self {
+        Ok(Self::of(decoder))
+    }
+
+    /// A model around weights that others may share, without adapters.
+    pub fn of(decoder: Decoder) -> Self {
+        let max_positions = decoder.rope.positions();
+        Self {
             decoder,
             max_positions,
             adapters: BTreeMap::new(),
             next_adapter: 0,
-        })
+        }
     }
 
     /// The weights, to be shared.

@@ -71,6 +71,8 @@ pub struct Renderer<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Its chat template.
     pub template: &'a ChatTemplate,
+    /// What to render besides messages: date and variables, as they are when generating.
+    pub blank: &'a Conversation,
     /// Tokens that end a turn.
     pub end_ids: &'a [TokenId],
     /// Longest sequence; longer rows are dropped, for cut answers teach not to stop.
@@ -216,8 +218,11 @@ impl Renderer<'_> {
     }
 
     fn encode(&self, messages: &[Message], turn: Turn) -> Result<Encoded, Dropped> {
-        let mut conversation = Conversation::from_messages(messages);
-        conversation.add_generation_prompt = turn == Turn::Asked;
+        let conversation = Conversation {
+            add_generation_prompt: turn == Turn::Asked,
+            messages: Conversation::from_messages(messages).messages,
+            ..self.blank.clone()
+        };
         let rendered = self
             .template
             .render_for(self.tokenizer, &conversation)

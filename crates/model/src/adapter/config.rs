@@ -84,6 +84,14 @@ impl AdapterConfig {
         Reader { path, map }.read()
     }
 
+    /// Rank and alpha, if all modules have the same and the factor is alpha / r.
+    pub(super) fn uniform(&self) -> Option<(usize, f64)> {
+        let plain = matches!(self.rank_scaling, RankScaling::Linear)
+            && self.rank_pattern.is_empty()
+            && self.alpha_pattern.is_empty();
+        plain.then_some((self.rank, self.alpha))
+    }
+
     /// Whether the file must hold tensors for this module.
     pub(super) fn requires(&self, module: &str) -> bool {
         matches!(&self.targets, Targets::Every(names) if names.iter().any(|name| ends(module, name)))

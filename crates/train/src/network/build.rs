@@ -88,6 +88,14 @@ impl Network {
         Self::beside(decoder, &copied.collect::<Result<Vec<_>>>()?, dropout)
     }
 
+    /// The model as it is, with nothing trained: to score with.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn frozen(decoder: &Decoder) -> Result<Self> {
+        Self::beside(decoder, &[], 0.0)
+    }
+
     fn beside(decoder: &Decoder, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&dropout) {
             return Err(TrainError::setting(

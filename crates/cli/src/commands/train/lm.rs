@@ -1,0 +1,176 @@
+//! `train lm`: a small model from scratch, or all of a model's weights, on text.
+
+use super::args::LmArgs;
+use super::course::Course;
+use super::estimate;
+use super::presets::{self, Method};
+use super::samples::Samples;
+use super::watch::Watch;
+use super::{conclude, lock};
+use crate::commands::Env;
+use crate::config::Setting;
+use crate::error::Failure;
+use crate::output;
+use crate::request::unreadable;
+use crate::threads;
+use anyhow::Result;
+use data::Message;
+use engine::Text;
+use model::{ChatTemplate, LoadOptions, ModelFiles, ModelError, Special};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::ExitCode;
+use train::{
+    Item, ItemTokens, MuonSettings, Network, Objective, Renderer, RunData, Sequence, TrainOn,
+    WeightsForm, companions,
+};
+
+/// Runs the command.
+pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
+    let number = args.threads.map(|count| toml::Value::Integer(i64::from(count)));
+    if let Some(setting) = Setting::flag("engine.threads", "--threads", number) {
+        env.config.insert(setting)?;
+    }
+    threads::apply(&env.config)?;
+    let files = ModelFiles::open(&args.init)?;
+    let config = files.config()?;
+    let tokenizer = files.tokenizer()?;
+    let template = match files.chat_template(&tokenizer) {
+        Ok(template) => Some(template),
+        Err(ModelError::NoChatTemplate { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let text = Text::new(tokenizer, template, files.eos_token_ids()?);
+    let preset = presets::choose(None, Method::Sft)?;
+    let mut course = Course::of(&args.course, &preset, true, config.max_position_embeddings)?;
+    course.optimizer.betas = (0.9, 0.95);
+    course.optimizer.muon = args.muon_lr.map(|rate| MuonSettings {
+        rate,
+        momentum: 0.95,
+        weight_decay: args.course.weight_decay,
+    });
+    let items = read(args, &text, &course)?;
+    let settings = course.settings(Objective::Sft);
+    let decoder;
+    let mut network = if args.from_scratch {
+        Network::from_scratch(&config, course.seed)?
+    } else {
+        decoder = files.load(&LoadOptions::default())?;
+        Network::full(decoder.decoder())?
+    };
+    let data = held_out(items, args);
+    let plan = estimate::plan(&network, &data.train, &settings)?;
+    plan.tell();
+    if args.course.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    plan.check()?;
+    let _lock = lock(&args.output)?;
+    let form = WeightsForm::Model {
+        companions: companions(&args.init),
+    };
+    let identity = BTreeMap::from([
+        ("trained".to_owned(), "all weights".to_owned()),
+        ("start".to_owned(), start_of(args)),
+    ]);
+    let mut watch = Watch::new(&env.interrupt);
+    let place = (args.output.as_path(), &form, identity);
+    let finished = train::run(&mut network, &data, &settings, place, &mut watch)?;
+    watch.finish();
+    let samples = Samples::default();
+    conclude(&args.output, args.course.json, &finished, &watch, &samples)
+}
+
+fn start_of(args: &LmArgs) -> String {
+    match args.from_scratch {
+        true => format!("random weights, seed {}", args.course.seed),
+        false => args.init.display().to_string(),
+    }
+}
+
+/// The last rows are held out: rows of a corpus are independent.
+fn held_out(mut items: Vec<Item>, args: &LmArgs) -> RunData {
+    let train = items.len().saturating_sub(args.course.held_out).max(1);
+    let held_out = items.split_off(train.min(items.len()));
+    RunData {
+        train: items,
+        held_out,
+        ..Default::default()
+    }
+}
+
+/// Rows with `text`, or with `messages`.
+fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<Vec<Item>> {
+    let blank = text.conversation(&[]);
+    let mut items = vec![];
+    let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
+    for path in &args.data {
+        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+        for (index, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(|error| unreadable(path, &error))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let id = format!("{}:{}", path.display(), index + 1);
+            match sequence(&line, text, text.template(), (&blank, course.max_length)) {
+                Ok(mut sequence) => {
+                    for weight in &mut sequence.weights {
+                        if *weight == 0.0 {
+                            *weight = args.prompt_weight as f32;
+                        }
+                    }
+                    items.push(Item {
+                        id,
+                        tokens: ItemTokens::Single(sequence),
+                    });
+                }
+                Err(reason) => *dropped.entry(reason).or_default() += 1,
+            }
+        }
+    }
+    let reasons: Vec<String> = dropped.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    let reasons = match reasons.is_empty() {
+        true => "none dropped".to_owned(),
+        false => format!("dropped: {}", reasons.join(", ")),
+    };
+    output::say(&format!("{} rows to train on, {reasons}", items.len()));
+    match items.is_empty() {
+        true => Err(Failure::input(format!("no row to train on: {reasons}"))),
+        false => Ok(items),
+    }
+}
+
+/// One row's tokens, or why it is dropped.
+fn sequence(
+    line: &str,
+    text: &Text,
+    template: Option<&ChatTemplate>,
+    (blank, max_length): (&model::Conversation, usize),
+) -> std::result::Result<Sequence, String> {
+    let row: Value = serde_json::from_str(line).map_err(|_| "unreadable".to_owned())?;
+    if let Some(plain) = row["text"].as_str() {
+        let refused = |_| "not tokenised".to_owned();
+        let mut tokens: Vec<u32> = text.tokenizer().bos_id().into_iter().collect();
+        tokens.extend(text.tokenizer().encode(plain, Special::AsText).map_err(refused)?);
+        tokens.extend(text.eos_ids().first());
+        return match tokens.len() {
+            0 | 1 => Err("empty".into()),
+            len if len > max_length => Err("too-long".into()),
+            _ => Ok(Sequence::completion(tokens, 1)),
+        };
+    }
+    let messages: Vec<Message> =
+        serde_json::from_value(row["messages"].clone()).map_err(|_| "no text or messages".to_owned())?;
+    let renderer = Renderer {
+        tokenizer: text.tokenizer(),
+        template: template.ok_or("no chat template in the folder")?,
+        blank,
+        end_ids: text.eos_ids(),
+        max_length,
+    };
+    let found = renderer.conversation(&messages, TrainOn::AllAssistant);
+    found.map_err(|dropped| dropped.reason().to_owned())
+}

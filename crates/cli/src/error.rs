@@ -1,6 +1,6 @@
 //! Errors meet exit codes here and nowhere else.
 
-use data::RequestError;
+use data::{RequestError, RowsError};
 use model::ModelError;
 use pipeline::PipelineError;
 use std::fmt;
@@ -114,6 +114,12 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             RequestError::ContextOverflow { .. } => 4,
             RequestError::KvPoolTooSmall { .. } => 6,
             _ => 1,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<RowsError>() {
+        return Some(match error {
+            RowsError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => 5,
+            _ => 4,
         });
     }
     if let Some(error) = cause.downcast_ref::<PipelineError>() {

@@ -3,10 +3,9 @@
 
 use crate::interrupt::Interrupt;
 use anyhow::{Context, Result};
-use data::{Completion, Generate, Generator, Pending, PromptRow, RequestError, RowsError};
+use data::{Completion, Generate, Generator, Pending, PromptRow, RequestError, RowProblem};
 use serde::Serialize;
 use std::collections::VecDeque;
-use std::io;
 
 /// Rows whose requests wait in the engine at once. More than the engine runs at a time, so
 /// that it never waits for the row at the front.
@@ -61,7 +60,7 @@ pub(crate) fn row_seed(seed: u64, line: usize) -> u64 {
 /// The source cannot be read any further, or `report` failed.
 pub(crate) fn drive(
     generator: &dyn Generator,
-    mut rows: impl Iterator<Item = Result<PromptRow, RowsError>>,
+    mut rows: impl Iterator<Item = Result<PromptRow, RowProblem>>,
     request: impl Fn(&PromptRow) -> Generate,
     interrupt: &Interrupt,
     mut report: impl FnMut(RowEvent<'_>) -> Result<()>,
@@ -136,19 +135,21 @@ impl Slot {
 
 /// The message of a line that is no row; an error that would come again for every further
 /// line (a folder, a disk that fails) ends the reading.
-fn refused(error: RowsError) -> Result<String> {
-    match error {
-        RowsError::Io { line, source } if source.kind() != io::ErrorKind::InvalidData => {
+fn refused(problem: RowProblem) -> Result<String> {
+    match problem {
+        RowProblem::Io { line, source, .. } => {
             Err(source).with_context(|| format!("cannot read the input after line {}", line - 1))
         }
-        error => Ok(error.to_string()),
+        problem => Ok(problem.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use data::{FinishReason, Prompt, Score, Scores, Usage, pending, read_prompts};
+    use data::{FinishReason, Prompt, Score, Scores, Usage, pending, read_prompts_from};
+    use std::io::Cursor;
+    use std::path::Path;
     use std::sync::Mutex;
 
     /// Answers the latest request first, and fails rows that say "bad".
@@ -187,9 +188,11 @@ mod tests {
 
     fn run(input: &str, interrupt: &Interrupt) -> (Tally, Vec<String>) {
         let mut log = Vec::new();
+        let stream = Box::new(Cursor::new(input.to_owned()));
+        let rows = read_prompts_from(stream, Path::new("in.jsonl")).unwrap();
         let tally = drive(
             &Backwards::default(),
-            read_prompts(input.as_bytes()),
+            rows,
             |row| Generate {
                 seed: row_seed(1, row.line),
                 ..Generate::new(Prompt::Messages(row.messages.clone()))
@@ -220,7 +223,11 @@ mod tests {
             }
         );
         assert_eq!(log[0], "1 A");
-        assert!(log[1].starts_with("line 2: not JSON"), "{}", log[1]);
+        assert!(
+            log[1].starts_with("in.jsonl: line 2: not JSON"),
+            "{}",
+            log[1]
+        );
         assert_eq!(
             log[2..],
             ["3 invalid request: bad".to_owned(), "5 B".to_owned()]

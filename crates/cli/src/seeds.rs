@@ -2,12 +2,11 @@
 
 use crate::error::Failure;
 use crate::request;
-use anyhow::{Context, Result};
-use data::{Message, Rejection, RowsError, read_prompts};
+use anyhow::Result;
+use data::{Message, PromptRow, Rejection, RowProblem, read_prompts, read_prompts_from};
 use pipeline::Sourced;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Files of prompts, looked at once.
 #[derive(Debug)]
@@ -19,38 +18,33 @@ pub(crate) struct Seeds {
 }
 
 impl Seeds {
-    /// Reads the files once: digest and number of lines.
+    /// Reads the files once: digest and number of rows.
     ///
     /// # Errors
-    /// A file that is missing, or has no line of text.
+    /// A file that is missing or of no known format; no row in any of them.
     pub(crate) fn open(files: &[PathBuf]) -> Result<Self> {
         let mut seeds = Self {
             files: files.to_vec(),
             digest: String::new(),
             rows: 0,
         };
-        let (mut hasher, mut lines) = (blake3::Hasher::new(), 0);
-        for index in 0..files.len().max(1) {
-            let mut reader = seeds.reader(index)?;
-            let mut line = Vec::new();
-            loop {
-                line.clear();
-                let read = reader
-                    .read_until(b'\n', &mut line)
-                    .map_err(|error| seeds.unreadable(index, &error))?;
-                if read == 0 {
-                    break;
-                }
-                hasher.update(&line);
-                lines += u64::from(!line.trim_ascii().is_empty());
-            }
+        for (_, rows) in seeds.sources()? {
+            seeds.rows += rows.count() as u64;
+        }
+        if seeds.rows == 0 {
+            return Err(Failure::input("the seeds have no row"));
+        }
+        let mut hasher = blake3::Hasher::new();
+        if files.is_empty() {
+            hasher.update(synth::seeds::BUILTIN.as_bytes()).update(&[0]);
+        }
+        for path in files {
+            File::open(path)
+                .and_then(|file| hasher.update_reader(file).map(drop))
+                .map_err(|error| request::unreadable(path, &error))?;
             hasher.update(&[0]);
         }
-        if lines == 0 {
-            return Err(Failure::input("the seeds have no line of text"));
-        }
         seeds.digest = hasher.finalize().to_hex()[..16].to_owned();
-        seeds.rows = lines;
         Ok(seeds)
     }
 
@@ -59,7 +53,7 @@ impl Seeds {
         &self.digest
     }
 
-    /// Lines that are not blank.
+    /// Rows, the unreadable ones included.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -69,50 +63,55 @@ impl Seeds {
     /// # Errors
     /// A file that cannot be opened any more.
     pub(crate) fn rows_of(&self) -> Result<impl Iterator<Item = Sourced<Vec<Message>>> + use<>> {
-        let mut sources = Vec::new();
-        for index in 0..self.files.len().max(1) {
-            let name = self
-                .files
-                .get(index)
-                .map_or("built-in".to_owned(), |path| path.display().to_string());
-            sources.push((name, read_prompts(self.reader(index)?)));
-        }
-        Ok(sources.into_iter().flat_map(|(name, rows)| {
+        let sources = self.sources()?.into_iter();
+        Ok(sources.flat_map(|(name, rows)| {
             rows.map(move |row| match row {
-                Ok(row) => Sourced {
-                    id: row.id.unwrap_or_else(|| content_id(&row.messages)),
-                    row: Ok(row.messages),
-                },
-                Err(error) => {
-                    let (RowsError::Io { line, .. } | RowsError::Row { line, .. }) = &error;
+                Ok(row) => {
+                    let messages = up_to_the_user(row.messages);
                     Sourced {
-                        id: format!("{name}:{line}"),
-                        row: Err(Rejection::new("read", "unreadable", error.to_string())),
+                        id: row.id.unwrap_or_else(|| content_id(&messages)),
+                        row: Ok(messages),
                     }
                 }
+                Err(problem) => Sourced {
+                    id: format!("{name}:{}", problem.line()),
+                    row: Err(Rejection::new("read", "unreadable", problem.to_string())),
+                },
             })
         }))
     }
 
-    fn reader(&self, index: usize) -> Result<Box<dyn BufRead>> {
-        let Some(path) = self.files.get(index) else {
-            return Ok(Box::new(Cursor::new(synth::seeds::BUILTIN)));
-        };
-        let file = File::open(path).map_err(|error| request::unreadable(path, &error))?;
-        let metadata = file.metadata();
-        if metadata.context("cannot read the seeds")?.is_dir() {
-            return Err(Failure::input(format!(
-                "cannot read {}: it is a folder",
-                path.display()
-            )));
+    /// Each file by name, opened.
+    fn sources(&self) -> Result<Vec<(String, Rows)>> {
+        if self.files.is_empty() {
+            let name = "built-in";
+            let stream = Box::new(synth::seeds::BUILTIN.as_bytes());
+            let rows = read_prompts_from(stream, Path::new(name))?;
+            return Ok(vec![(name.to_owned(), Box::new(rows))]);
         }
-        Ok(Box::new(BufReader::with_capacity(1 << 20, file)))
+        let mut sources: Vec<(String, Rows)> = Vec::new();
+        for path in &self.files {
+            sources.push((path.display().to_string(), Box::new(read_prompts(path)?)));
+        }
+        Ok(sources)
     }
+}
 
-    fn unreadable(&self, index: usize, error: &std::io::Error) -> anyhow::Error {
-        let none = PathBuf::from("the built-in seeds");
-        request::unreadable(self.files.get(index).unwrap_or(&none), error)
+type Rows = Box<dyn Iterator<Item = Result<PromptRow, RowProblem>>>;
+
+/// A conversation that ends with its answer is a seed for another one: the turns of the
+/// assistant at its end go. One without a user's turn stays, for the recipe to reject.
+fn up_to_the_user(mut messages: Vec<Message>) -> Vec<Message> {
+    let asked = messages.iter().rposition(|turn| turn.role == "user");
+    if let Some(last) = asked
+        && messages[last..]
+            .iter()
+            .skip(1)
+            .all(|turn| turn.role == "assistant")
+    {
+        messages.truncate(last + 1);
     }
+    messages
 }
 
 /// An id for a row that has none: a hash of what it says.
@@ -142,6 +141,26 @@ mod tests {
     }
 
     #[test]
+    fn answered_conversations_are_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.json");
+        let rows = r#"[{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"},
+            {"from": "human", "value": "c"}, {"from": "gpt", "value": "d"}]},
+            {"messages": [{"role": "assistant", "content": "e"}]},
+            {"prompt": [{"role": "user", "content": "f"}, {"role": "tool", "content": "g"}]}]"#;
+        std::fs::write(&path, rows).unwrap();
+        let seeds = Seeds::open(&[path]).unwrap();
+        let last: Vec<(usize, String)> = seeds
+            .rows_of()
+            .unwrap()
+            .map(|row| row.row.unwrap())
+            .map(|turns| (turns.len(), turns.last().unwrap().content.clone()))
+            .collect();
+        let expected = [(3, "c"), (1, "e"), (2, "g")];
+        assert_eq!(last, expected.map(|(turns, text)| (turns, text.to_owned())));
+    }
+
+    #[test]
     fn bad_lines_are_rows_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s.jsonl");
@@ -157,6 +176,10 @@ mod tests {
         let rejection = rows[1].row.as_ref().unwrap_err();
         assert!(rejection.detail.contains("line 3"), "{rejection:?}");
         assert!(Seeds::open(&[folder.path().join("none")]).is_err());
+        std::fs::write(&path, "{\"prompt\": \"a\"}\n\"b\"\n").unwrap();
+        let two = Seeds::open(&[path.clone(), path.clone()]).unwrap();
+        assert_eq!((two.rows(), two.rows_of().unwrap().count()), (4, 4));
+        assert_ne!(two.digest(), seeds.digest());
         std::fs::write(&path, "\n\n").unwrap();
         assert!(Seeds::open(&[path]).is_err());
     }

@@ -5,14 +5,17 @@
 //! - [`Sampling`], [`Stop`], [`Grammar`]: how a completion is drawn and where it ends.
 //!
 //! - [`Outcome`]: what became of a row: a [`Verdict`] and the [`Record`]s it wrote.
+//! - [`read_prompts`], [`read_examples`]: rows of files, of every form and format.
 //!
 //! This crate knows no model file, no tensor, no recipe and no network. It may be used
 //! by every layer above it.
 
+mod forms;
 mod generator;
 mod outcome;
 mod request;
 mod rows;
+mod source;
 
 pub use generator::{Generator, Pending, Reply, pending};
 pub use outcome::{Outcome, Record, Rejection, Verdict};
@@ -20,7 +23,10 @@ pub use request::{
     Author, Completion, FinishReason, Generate, Grammar, Message, Prompt, Sampling, SamplingError,
     Score, Scores, Stop, SuffixScores, TokenId, TokenLogprob, Usage,
 };
-pub use rows::{PromptRow, RowsError, read_prompts};
+pub use rows::{
+    Example, PromptRow, RowProblem, RowsError, SourceRow, read_examples, read_prompts,
+    read_prompts_from,
+};
 
 /// Why one request failed. The other requests of the same step are not affected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -1,13 +1,17 @@
-//! Prompt rows from files: JSONL with `messages`, ShareGPT `conversations`, `prompt` or
-//! Alpaca fields, or plain text.
+//! Rows of input files: prompts to answer, and examples to learn from. A row that cannot be
+//! used is a [`RowProblem`] with its file and line, and the rows behind it are read.
 
 use crate::Message;
-use std::io::BufRead;
+use crate::forms;
+use crate::source::{self, RawProblem, RawRows};
+use serde_json::Value;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// One usable row of an input file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptRow {
-    /// Line in the file, from 1.
+    /// Line in the file, from 1; of JSON arrays and Parquet files, which row.
     pub line: usize,
     /// The row's own `id` or `key`, if it has one.
     pub id: Option<String>,
@@ -15,164 +19,199 @@ pub struct PromptRow {
     pub messages: Vec<Message>,
 }
 
-/// A row that cannot be used, or a file that cannot be read.
+/// One row of training data as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Example {
+    /// A conversation with at least one turn of the assistant.
+    Conversation {
+        /// All turns.
+        messages: Vec<Message>,
+    },
+    /// Two different answers to one prompt.
+    Preference {
+        /// The conversation before the answers.
+        prompt: Vec<Message>,
+        /// The better answer; more than one turn where the answers are conversations.
+        chosen: Vec<Message>,
+        /// The worse one.
+        rejected: Vec<Message>,
+    },
+}
+
+/// A row with where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRow<T> {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// Line in the file, from 1; of JSON arrays and Parquet files, which row.
+    pub line: u64,
+    /// The row's own `id` or `key` if it has one, else `<file stem>:<line>`.
+    pub id: String,
+    /// What it holds.
+    pub value: T,
+}
+
+/// A file of which no row can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
-    /// Reading failed.
-    #[error("line {line}: {source}")]
+    /// The system refuses.
+    #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Line, from 1.
-        line: usize,
+        /// The file.
+        path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The line is not a row we understand.
-    #[error("line {line}: {reason}")]
-    Row {
+    /// It is of no format that is known here.
+    #[error("cannot read {}: {reason}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what was expected.
+        reason: String,
+    },
+}
+
+impl RowsError {
+    pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Format {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// A row that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RowProblem {
+    /// Reading failed; no row follows.
+    #[error("{}: line {line}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
         /// Line, from 1.
-        line: usize,
+        line: u64,
+        /// What the system or the decoder said.
+        source: io::Error,
+    },
+    /// This row is not one we understand; those behind it are read.
+    #[error("{}: line {line}: {reason}", file.display())]
+    Row {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: u64,
         /// What is wrong with it.
         reason: String,
     },
 }
 
-/// Reads prompt rows; each line yields a row or the reason why it is none. Blank lines
-/// are skipped.
-pub fn read_prompts(reader: impl BufRead) -> impl Iterator<Item = Result<PromptRow, RowsError>> {
-    reader.lines().enumerate().filter_map(|(index, text)| {
-        let line = index + 1;
-        match text {
-            Err(source) => Some(Err(RowsError::Io { line, source })),
-            Ok(text) if text.trim().is_empty() => None,
-            Ok(text) => Some(
-                parse_row(&text)
-                    .map(|(id, messages)| PromptRow { line, id, messages })
-                    .map_err(|reason| RowsError::Row { line, reason }),
-            ),
+impl RowProblem {
+    /// The file, as it was named.
+    pub fn file(&self) -> &Path {
+        let (Self::Io { file, .. } | Self::Row { file, .. }) = self;
+        file
+    }
+
+    /// Line, from 1.
+    pub fn line(&self) -> u64 {
+        let (Self::Io { line, .. } | Self::Row { line, .. }) = self;
+        *line
+    }
+
+    /// What is wrong, without the place.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Io { source, .. } => source.to_string(),
+            Self::Row { reason, .. } => reason.clone(),
         }
+    }
+}
+
+/// Reads the prompts of a file: JSONL, a JSON array, CSV, Parquet or plain text (one prompt
+/// per line), plain or compressed with gzip or zstd. Rows may have `messages`, ShareGPT
+/// `conversations`, `prompt` (a text or turns) or Alpaca fields; answers are passed over.
+///
+/// # Errors
+/// A file that cannot be opened, or whose format is not known.
+pub fn read_prompts(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<PromptRow, RowProblem>> + use<>, RowsError> {
+    Ok(prompts(source::open(path)?, path.to_owned()))
+}
+
+/// Like [`read_prompts`], from a stream; `name` stands for it in messages, and its ending may
+/// say which format it has. Parquet cannot be read from a stream.
+///
+/// # Errors
+/// A stream that cannot be read, or whose format is not known.
+pub fn read_prompts_from(
+    stream: Box<dyn Read>,
+    name: &Path,
+) -> Result<impl Iterator<Item = Result<PromptRow, RowProblem>> + use<>, RowsError> {
+    let rows = source::open_stream(stream, name)?;
+    Ok(prompts(rows, name.to_owned()))
+}
+
+fn prompts(rows: RawRows, name: PathBuf) -> impl Iterator<Item = Result<PromptRow, RowProblem>> {
+    let read = |value: &Value| Ok((forms::id(value), forms::prompt(value)?));
+    located(rows, name, read).map(|row| {
+        let row = row?;
+        let (id, messages) = row.value;
+        Ok(PromptRow {
+            line: usize::try_from(row.line).unwrap_or(usize::MAX),
+            id,
+            messages,
+        })
     })
 }
 
-type Parsed = (Option<String>, Vec<Message>);
-
-fn parse_row(text: &str) -> Result<Parsed, String> {
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    if let Some(prompt) = value.as_str() {
-        return Ok((None, vec![Message::new("user", prompt)]));
-    }
-    let Some(object) = value.as_object() else {
-        return Err("expected a JSON object or string".into());
-    };
-    let id = ["id", "key"]
-        .iter()
-        .find_map(|name| object.get(*name))
-        .map(|id| match id {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
-    let text_of = |name: &str| object.get(name).and_then(|field| field.as_str());
-    let messages = if let Some(turns) = object.get("messages") {
-        conversation(turns, "messages", "role", "content")?
-    } else if let Some(turns) = object.get("conversations") {
-        conversation(turns, "conversations", "from", "value")?
-    } else if let Some(prompt) = object.get("prompt") {
-        match prompt.as_str() {
-            Some(prompt) => vec![Message::new("user", prompt)],
-            None => conversation(prompt, "prompt", "role", "content")?,
-        }
-    } else if let Some(instruction) = text_of("instruction") {
-        let input = text_of("input").unwrap_or_default();
-        let separator = if input.is_empty() { "" } else { "\n\n" };
-        vec![Message::new(
-            "user",
-            format!("{instruction}{separator}{input}"),
-        )]
-    } else {
-        return Err("none of the fields messages, conversations, prompt, instruction".into());
-    };
-    Ok((id, messages))
-}
-
-fn conversation(
-    turns: &serde_json::Value,
-    field: &str,
-    role_key: &str,
-    content_key: &str,
-) -> Result<Vec<Message>, String> {
-    let turns = turns
-        .as_array()
-        .ok_or_else(|| format!("`{field}` is not a list"))?;
-    if turns.is_empty() {
-        return Err(format!("`{field}` is empty"));
-    }
-    turns
-        .iter()
-        .enumerate()
-        .map(|(index, turn)| {
-            let part = |key: &str| {
-                turn.get(key)
-                    .and_then(|value| value.as_str())
-                    .ok_or_else(|| format!("`{field}[{index}].{key}` is missing or not a string"))
-            };
-            let role = match part(role_key)? {
-                "human" => "user",
-                "gpt" => "assistant",
-                role => role,
-            };
-            Ok(Message::new(role, part(content_key)?))
+/// Reads the training examples of a file, of the formats that [`read_prompts`] reads. Rows are
+/// conversations (`messages`, ShareGPT `conversations`, `prompt` with `completion`, Alpaca
+/// fields with `output`) or preferences (`chosen` and `rejected`, texts or turns, with a
+/// `prompt` or with turns in common).
+///
+/// # Errors
+/// A file that cannot be opened, or whose format is not known.
+pub fn read_examples(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<SourceRow<Example>, RowProblem>> + use<>, RowsError> {
+    let rows = source::open(path)?;
+    let read = |value: &Value| Ok((forms::id(value), forms::example(value)?));
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = stem.into_owned();
+    Ok(located(rows, path.to_owned(), read).map(move |row| {
+        let row = row?;
+        let (id, value) = row.value;
+        Ok(SourceRow {
+            id: id.unwrap_or_else(|| format!("{stem}:{}", row.line)),
+            file: row.file,
+            line: row.line,
+            value,
         })
-        .collect()
+    }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(input: &str, expected: &[Result<(&str, usize), &str>]) {
-        let rows: Vec<_> = read_prompts(input.as_bytes()).collect();
-        assert_eq!(rows.len(), expected.len(), "{input}");
-        for (row, expected) in rows.iter().zip(expected) {
-            match (row, expected) {
-                (Ok(row), Ok((last, turns))) => {
-                    assert_eq!(row.messages.last().unwrap().content, *last);
-                    assert_eq!(row.messages.len(), *turns);
-                }
-                (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
-                other => panic!("{input}: {other:?}"),
-            }
+/// Reads each row with `read`, and gives it its place; the id is left to the caller.
+fn located<T>(
+    rows: RawRows,
+    name: PathBuf,
+    read: impl Fn(&Value) -> Result<T, String>,
+) -> impl Iterator<Item = Result<SourceRow<T>, RowProblem>> {
+    rows.map(move |raw| {
+        let (file, line) = (name.clone(), raw.line);
+        match raw.row {
+            Err(RawProblem::Io(source)) => Err(RowProblem::Io { file, line, source }),
+            Err(RawProblem::Row(reason)) => Err(RowProblem::Row { file, line, reason }),
+            Ok(value) => match read(&value) {
+                Err(reason) => Err(RowProblem::Row { file, line, reason }),
+                Ok(value) => Ok(SourceRow {
+                    file,
+                    line,
+                    id: String::new(),
+                    value,
+                }),
+            },
         }
-    }
-
-    #[test]
-    fn every_accepted_form() {
-        check(
-            concat!(
-                "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n\n",
-                "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"r\"},{\"from\":\"human\",\"value\":\"b\"}]}\n",
-                "{\"prompt\":\"c\"}\n\"d\"\n{\"instruction\":\"e\",\"input\":\"f\"}\n",
-            ),
-            &[
-                Ok(("a", 1)),
-                Ok(("b", 3)),
-                Ok(("c", 1)),
-                Ok(("d", 1)),
-                Ok(("e\n\nf", 1)),
-            ],
-        );
-    }
-
-    #[test]
-    fn every_rejected_form_names_its_line() {
-        check(
-            "{\n{\"messages\":[]}\n{\"messages\":[{\"role\":1}]}\n{\"x\":1}\n7\n",
-            &[
-                Err("line 1: not JSON"),
-                Err("line 2: `messages` is empty"),
-                Err("line 3: `messages[0].role`"),
-                Err("line 4: none of"),
-                Err("line 5: expected a JSON object"),
-            ],
-        );
-    }
+    })
 }

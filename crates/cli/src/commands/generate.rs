@@ -11,11 +11,13 @@ use crate::session::{self, Opened, Reply, Session};
 use crate::text_parts;
 use crate::threads;
 use anyhow::Result;
-use data::{Completion, FinishReason, Generate, Prompt, PromptRow, RowsError, read_prompts};
+use data::{
+    Completion, FinishReason, Generate, Prompt, PromptRow, RowProblem, read_prompts,
+    read_prompts_from,
+};
 use model::Special;
 use serde_json::json;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -176,7 +178,7 @@ fn run_rows(
 ) -> Result<ExitCode> {
     opened.check_rules(base)?;
     opened.check_template()?;
-    let mut source = read_prompts(open_input(input)?);
+    let mut source = open_input(input)?;
     let resume = if args.resume { Resume::Yes } else { Resume::No };
     let mut sink = RowSink::open(args.output.as_deref(), resume)?;
     let head = Head::read(&mut source, sink.resumed().last_line);
@@ -227,21 +229,16 @@ fn run_rows(
     )
 }
 
-fn open_input(path: &Path) -> Result<Box<dyn BufRead>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(BufReader::new(io::stdin())));
-    }
-    let file = File::open(path).map_err(|error| request::unreadable(path, &error))?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Failure::input(format!(
-            "cannot read {}: it is a folder",
-            path.display()
-        )));
-    }
-    Ok(Box::new(BufReader::new(file)))
+/// The rows of a file of any known format, or of standard input.
+fn open_input(path: &Path) -> Result<Box<dyn Iterator<Item = SourceRow>>> {
+    Ok(if path == Path::new("-") {
+        Box::new(read_prompts_from(Box::new(io::stdin()), path)?)
+    } else {
+        Box::new(read_prompts(path)?)
+    })
 }
 
-type SourceRow = Result<PromptRow, RowsError>;
+type SourceRow = Result<PromptRow, RowProblem>;
 
 /// The beginning of a source, read before the weights are.
 struct Head {
@@ -261,14 +258,14 @@ impl Head {
         for row in source {
             let line = match &row {
                 Ok(row) => row.line,
-                Err(RowsError::Io { line, .. } | RowsError::Row { line, .. }) => *line,
+                Err(problem) => usize::try_from(problem.line()).unwrap_or(usize::MAX),
             };
             if line <= last_line {
                 head.passed += usize::from(row.is_ok());
                 continue;
             }
             // A source that cannot be read further is told by whoever drives the rows.
-            let ends = row.is_ok() || matches!(&row, Err(RowsError::Io { .. }));
+            let ends = row.is_ok() || matches!(&row, Err(RowProblem::Io { .. }));
             head.lines.push(row);
             if ends {
                 break;
@@ -280,7 +277,7 @@ impl Head {
     fn has_row(&self) -> bool {
         self.lines
             .last()
-            .is_some_and(|last| !matches!(last, Err(RowsError::Row { .. })))
+            .is_some_and(|last| !matches!(last, Err(RowProblem::Row { .. })))
     }
 
     /// There is nothing to do: either all was done before, or no line is a row.

@@ -349,10 +349,8 @@ fn settings(args: &SynthArgs, config: &Config, cast: &Cast) -> Result<Settings> 
 fn contamination(args: &SynthArgs) -> Result<Contamination> {
     let mut prompts = Vec::new();
     for path in &args.decontaminate {
-        let file = fs::File::open(path).map_err(|error| request::unreadable(path, &error))?;
-        for row in data::read_prompts(std::io::BufReader::new(file)) {
-            let row =
-                row.map_err(|error| Failure::input(format!("{}: {error}", path.display())))?;
+        for row in data::read_prompts(path)? {
+            let row = row.map_err(|problem| Failure::input(problem.to_string()))?;
             prompts.extend(row.messages.into_iter().map(|message| message.content));
         }
     }

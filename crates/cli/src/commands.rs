@@ -16,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod score;
 pub(crate) mod shell;
 pub(crate) mod synth;
+pub(crate) mod train;
 pub(crate) mod verify;
 
 /// What every command that computes is given.

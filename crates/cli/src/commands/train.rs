@@ -207,7 +207,9 @@ impl Job<'_> {
             Some(_) => self.opened.identity(self.opened.adapter_name())?,
             None => String::new(),
         };
-        let lora = self.lora.map_or("all weights".to_owned(), |lora| format!("{lora:?}"));
+        let lora = self
+            .lora
+            .map_or("all weights".to_owned(), |lora| format!("{lora:?}"));
         Ok(BTreeMap::from([
             ("base".to_owned(), base),
             ("start".to_owned(), start),
@@ -265,7 +267,9 @@ fn objective_of(
     }
     let label_smoothing = given.label_smoothing.unwrap_or(0.0);
     if !(0.0..0.5).contains(&label_smoothing) {
-        return Err(Failure::usage("--label-smoothing: at least 0 and below 0.5"));
+        return Err(Failure::usage(
+            "--label-smoothing: at least 0 and below 0.5",
+        ));
     }
     let loss = match method {
         Method::Nca => PreferenceLoss::Nca,
@@ -283,7 +287,12 @@ fn objective_of(
     };
     let chosen = vec![
         Chosen::of("beta", preference.beta, given.beta.is_some(), preset),
-        Chosen::of("sft weight", preference.sft_weight, given.sft_weight.is_some(), preset),
+        Chosen::of(
+            "sft weight",
+            preference.sft_weight,
+            given.sft_weight.is_some(),
+            preset,
+        ),
         Chosen::of("reference", &given.reference, true, preset),
     ];
     Ok((Objective::Preference(preference), chosen))
@@ -339,18 +348,27 @@ fn lora_of(
         dropout,
         targets,
     };
-    let names: Vec<&str> = lora.targets.iter().map(|target| presets::short(*target)).collect();
+    let names: Vec<&str> = lora
+        .targets
+        .iter()
+        .map(|target| presets::short(*target))
+        .collect();
     chosen.extend([
         Chosen::of("lora rank", lora.rank, given.lora_rank.is_some(), preset),
         Chosen::of("lora alpha", lora.alpha, given.lora_alpha.is_some(), preset),
-        Chosen::of("lora dropout", lora.dropout, given.lora_dropout.is_some(), preset),
+        Chosen::of(
+            "lora dropout",
+            lora.dropout,
+            given.lora_dropout.is_some(),
+            preset,
+        ),
         Chosen::of("lora targets", names.join(", "), own_targets, preset),
     ]);
     Ok(lora)
 }
 
 /// Holds the run's folder for one process; made if it is not there.
-pub(super) fn lock(folder: &Path) -> Result<File> {
+fn lock(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -367,7 +385,7 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
 }
 
 /// What a run came to, and what to do next.
-pub(super) fn conclude(
+fn conclude(
     folder: &Path,
     as_json: bool,
     finished: &Finished,
@@ -384,7 +402,10 @@ pub(super) fn conclude(
     } else {
         samples.tell();
         let state = if complete { "done" } else { "stopped" };
-        let mut line = format!("{state}: {} of {} steps", finished.steps, finished.total_steps);
+        let mut line = format!(
+            "{state}: {} of {} steps",
+            finished.steps, finished.total_steps
+        );
         if let Some(loss) = finished.last_loss {
             line.push_str(&format!(", loss {loss:.4}"));
         }
@@ -443,10 +464,21 @@ fn list_presets(as_json: bool) -> Result<()> {
     if as_json {
         return output::print_json(&presets::ALL);
     }
-    let head = ["preset", "for", "adapter lr", "full lr", "epochs", "batch", "from"];
+    let head = [
+        "preset",
+        "for",
+        "adapter lr",
+        "full lr",
+        "epochs",
+        "batch",
+        "from",
+    ];
     let mut table = vec![head.map(str::to_owned).to_vec()];
     for preset in &presets::ALL {
-        let methods = preset.methods.iter().map(|method| format!("{method:?}").to_lowercase());
+        let methods = preset
+            .methods
+            .iter()
+            .map(|method| format!("{method:?}").to_lowercase());
         let batch = match preset.batch {
             presets::BatchSize::Rows(rows) => format!("{rows} rows"),
             presets::BatchSize::Tokens(tokens) => format!("{tokens} tokens"),

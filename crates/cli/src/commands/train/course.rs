@@ -83,7 +83,9 @@ impl Course {
         if !(0.0..=1.0).contains(&args.min_lr_ratio) {
             return Err(Failure::usage("--min-lr-ratio: between 0 and 1"));
         }
-        let rate = args.lr.unwrap_or(if full { preset.lr_full } else { preset.lr_lora });
+        let rate = args
+            .lr
+            .unwrap_or(if full { preset.lr_full } else { preset.lr_lora });
         let warmup = match (args.warmup_steps, args.warmup_ratio, preset.warmup) {
             (Some(steps), _, _) | (None, None, Rise::Steps(steps)) => Warmup::Steps(steps),
             (None, Some(ratio), _) | (None, None, Rise::Ratio(ratio)) => Warmup::Ratio(ratio),
@@ -159,7 +161,12 @@ impl Course {
             Chosen::of("warm-up", warmup, own_warmup, preset),
             Chosen::of("course", course, own_course, preset),
             Chosen::of("batch", batch, own_batch, preset),
-            Chosen::of("max length", self.max_length, args.max_length.is_some(), preset),
+            Chosen::of(
+                "max length",
+                self.max_length,
+                args.max_length.is_some(),
+                preset,
+            ),
         ]
     }
 

@@ -30,13 +30,13 @@ pub(super) struct Plan {
 ///
 /// # Errors
 /// No rows; settings that cannot be used.
-pub(super) fn plan(
-    network: &Network,
-    items: &[Item],
-    settings: &RunSettings,
-) -> Result<Plan> {
+pub(super) fn plan(network: &Network, items: &[Item], settings: &RunSettings) -> Result<Plan> {
     let steps = plan_steps(items, settings)?;
-    let tokens = steps.iter().flatten().map(|row| items[*row].len() as u64).sum();
+    let tokens = steps
+        .iter()
+        .flatten()
+        .map(|row| items[*row].len() as u64)
+        .sum();
     let parameters = network.parameters().count();
     let forward = seconds_per_token(network, items, settings)?;
     // Once up and once down, again up where layers are computed twice, and once more for the
@@ -59,12 +59,7 @@ pub(super) fn plan(
 }
 
 /// Value, gradient and two moments of each parameter; activations of one pack.
-fn memory(
-    config: &ModelConfig,
-    parameters: usize,
-    items: &[Item],
-    settings: &RunSettings,
-) -> u64 {
+fn memory(config: &ModelConfig, parameters: usize, items: &[Item], settings: &RunSettings) -> u64 {
     let longest = items.iter().map(Item::len).max().unwrap_or(0);
     let tokens = settings.pack_tokens.max(longest) as u64;
     let [hidden, inner, q, kv, layers] = [

@@ -16,12 +16,11 @@ use crate::threads;
 use anyhow::Result;
 use data::Message;
 use engine::Text;
-use model::{ChatTemplate, LoadOptions, ModelFiles, ModelError, Special};
+use model::{ChatTemplate, LoadOptions, ModelError, ModelFiles, Special};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::ExitCode;
 use train::{
     Item, ItemTokens, MuonSettings, Network, Objective, Renderer, RunData, Sequence, TrainOn,
@@ -30,7 +29,9 @@ use train::{
 
 /// Runs the command.
 pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
-    let number = args.threads.map(|count| toml::Value::Integer(i64::from(count)));
+    let number = args
+        .threads
+        .map(|count| toml::Value::Integer(i64::from(count)));
     if let Some(setting) = Setting::flag("engine.threads", "--threads", number) {
         env.config.insert(setting)?;
     }
@@ -131,7 +132,10 @@ fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<Vec<Item>> {
             }
         }
     }
-    let reasons: Vec<String> = dropped.iter().map(|(why, count)| format!("{count} {why}")).collect();
+    let reasons: Vec<String> = dropped
+        .iter()
+        .map(|(why, count)| format!("{count} {why}"))
+        .collect();
     let reasons = match reasons.is_empty() {
         true => "none dropped".to_owned(),
         false => format!("dropped: {}", reasons.join(", ")),
@@ -154,7 +158,11 @@ fn sequence(
     if let Some(plain) = row["text"].as_str() {
         let refused = |_| "not tokenised".to_owned();
         let mut tokens: Vec<u32> = text.tokenizer().bos_id().into_iter().collect();
-        tokens.extend(text.tokenizer().encode(plain, Special::AsText).map_err(refused)?);
+        tokens.extend(
+            text.tokenizer()
+                .encode(plain, Special::AsText)
+                .map_err(refused)?,
+        );
         tokens.extend(text.eos_ids().first());
         return match tokens.len() {
             0 | 1 => Err("empty".into()),
@@ -162,8 +170,8 @@ fn sequence(
             _ => Ok(Sequence::completion(tokens, 1)),
         };
     }
-    let messages: Vec<Message> =
-        serde_json::from_value(row["messages"].clone()).map_err(|_| "no text or messages".to_owned())?;
+    let messages: Vec<Message> = serde_json::from_value(row["messages"].clone())
+        .map_err(|_| "no text or messages".to_owned())?;
     let renderer = Renderer {
         tokenizer: text.tokenizer(),
         template: template.ok_or("no chat template in the folder")?,

@@ -91,7 +91,8 @@ const PREFERENCE: Preset = Preset {
     ..SFT
 };
 
-const ULTRAIF: &str = "UltraIF, Training/llama31_8b_full.py (3 epochs, 8,192 tokens a step and GPU)";
+const ULTRAIF: &str =
+    "UltraIF, Training/llama31_8b_full.py (3 epochs, 8,192 tokens a step and GPU)";
 const ULTRAIF_PAIRS: &str =
     "UltraIF, Training/llama31_8b_dpo_full.py (3 epochs, 8,192 tokens a step and GPU, beta 0.1)";
 const TEN_TIMES: &str = "ten times the published rate, which was for all weights";
@@ -171,7 +172,10 @@ pub(crate) fn choose(name: Option<&str>, method: Method) -> Result<Preset> {
     };
     let names = |only: &dyn Fn(&Preset) -> bool| {
         let names = ALL.iter().filter(|preset| only(preset));
-        names.map(|preset| preset.name).collect::<Vec<_>>().join(", ")
+        names
+            .map(|preset| preset.name)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     match ALL.iter().find(|preset| preset.name == name) {
         None => Err(Failure::usage(format!(
@@ -216,8 +220,13 @@ mod tests {
         assert_eq!(choose(None, Method::Sft).unwrap().name, "sft");
         assert_eq!(choose(None, Method::Ipo).unwrap().name, "preference");
         assert_eq!(choose(Some("ultraif-nca"), Method::Nca).unwrap().epochs, 3);
-        let error = choose(Some("ultraif-nca"), Method::Sft).unwrap_err().to_string();
-        assert!(error.contains("ultraif-composer, ultraif-sft, decif"), "{error}");
+        let error = choose(Some("ultraif-nca"), Method::Sft)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ultraif-composer, ultraif-sft, decif"),
+            "{error}"
+        );
         let error = choose(Some("ultra"), Method::Sft).unwrap_err().to_string();
         assert!(error.contains("no such preset"), "{error}");
         assert_eq!(projection("q_proj"), projection("q"));

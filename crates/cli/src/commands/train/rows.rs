@@ -87,7 +87,14 @@ fn item_tokens(
             let found = renderer.conversation(&messages, train_on);
             found.map(ItemTokens::Single).map_err(dropped)
         }
-        (Example::Preference { prompt, chosen, rejected }, _) => {
+        (
+            Example::Preference {
+                prompt,
+                chosen,
+                rejected,
+            },
+            _,
+        ) => {
             let found = renderer.pair(prompt, chosen, rejected);
             found.map(ItemTokens::Pair).map_err(dropped)
         }
@@ -182,7 +189,9 @@ impl Prepared {
         match counts.is_empty() {
             true => "none dropped".to_owned(),
             false => {
-                let counted = counts.iter().map(|(reason, count)| format!("{count} {reason}"));
+                let counted = counts
+                    .iter()
+                    .map(|(reason, count)| format!("{count} {reason}"));
                 format!("dropped: {}", counted.collect::<Vec<_>>().join(", "))
             }
         }
@@ -190,7 +199,10 @@ impl Prepared {
 
     /// One line, and the first dropped rows.
     pub(super) fn tell(&self, files: &[PathBuf]) {
-        let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<String> = files
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         output::say(&format!(
             "{}: {} rows read, {} to train on, {} held out, {}",
             names.join(", "),
@@ -226,7 +238,9 @@ fn prompt_of(example: &Example) -> Vec<Message> {
     match example {
         Example::Preference { prompt, .. } => prompt.clone(),
         Example::Conversation { messages } => {
-            let last = messages.iter().rposition(|message| message.role == "assistant");
+            let last = messages
+                .iter()
+                .rposition(|message| message.role == "assistant");
             messages[..last.unwrap_or(messages.len())].to_vec()
         }
     }
@@ -258,11 +272,7 @@ pub(super) fn cached_references(path: &Path, key: &str) -> Result<Option<Vec<Ref
 ///
 /// # Errors
 /// A file that cannot be written.
-pub(super) fn cache_references(
-    path: &Path,
-    key: &str,
-    found: &[ReferenceScores],
-) -> Result<()> {
+pub(super) fn cache_references(path: &Path, key: &str, found: &[ReferenceScores]) -> Result<()> {
     let text = json!({ "key": key, "log_probs": found }).to_string();
     let beside = path.with_extension("json.tmp");
     let write = || {

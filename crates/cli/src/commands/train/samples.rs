@@ -49,10 +49,16 @@ impl Samples {
         if self.prompts.is_empty() {
             return Ok(());
         }
-        let longest = self.prompts.iter().map(|prompt| tokens(opened.text(), prompt)).max();
+        let longest = self
+            .prompts
+            .iter()
+            .map(|prompt| tokens(opened.text(), prompt))
+            .max();
         let needed = KV_TOKENS.max(2 * (longest.unwrap_or(0) + MAX_TOKENS));
         let llama = Llama::of(decoder.clone());
-        let session = opened.without_adapters().start_with(&env.config, llama, Some(needed))?;
+        let session = opened
+            .without_adapters()
+            .start_with(&env.config, llama, Some(needed))?;
         let name = adapter.is_some().then(|| "trained".to_owned());
         if let Some(adapter) = adapter {
             session.engine.load_adapter("trained", adapter).wait()?;
@@ -91,9 +97,16 @@ impl Samples {
         for row in &self.rows {
             let last = row["prompt"].as_array().and_then(|turns| turns.last());
             let prompt = last.and_then(|turn| turn["content"].as_str()).unwrap_or("");
-            let answer = row["answer"].as_str().or(row["problem"].as_str()).unwrap_or("");
+            let answer = row["answer"]
+                .as_str()
+                .or(row["problem"].as_str())
+                .unwrap_or("");
             let when = row["when"].as_str().unwrap_or("");
-            output::say(&format!("{when:<6} {} -> {}", clipped(prompt), clipped(answer)));
+            output::say(&format!(
+                "{when:<6} {} -> {}",
+                clipped(prompt),
+                clipped(answer)
+            ));
         }
     }
 
@@ -109,7 +122,8 @@ impl Samples {
 }
 
 fn tokens(text: &Text, prompt: &[Message]) -> usize {
-    text.tokenize(&Prompt::Messages(prompt.to_vec())).map_or(0, |tokens| tokens.len())
+    text.tokenize(&Prompt::Messages(prompt.to_vec()))
+        .map_or(0, |tokens| tokens.len())
 }
 
 /// On one line, at most 100 characters.
@@ -153,7 +167,11 @@ pub(super) fn compare_merged(
     };
     let merged = ModelFiles::open(merged)?.load(&options)?;
     let merged = Network::frozen(merged.decoder())?;
-    let vocab = decoder.config.vocab_size.min(text.tokenizer().vocab_size()).max(1);
+    let vocab = decoder
+        .config
+        .vocab_size
+        .min(text.tokenizer().vocab_size())
+        .max(1);
     let sequences: Vec<Sequence> = (0..PROMPTS)
         .map(|prompt| {
             // A walk through the vocabulary with a step that has no factor in common with much.
@@ -164,7 +182,10 @@ pub(super) fn compare_merged(
         .collect();
     let pack = Pack::new(&sequences);
     let options = PassOptions::default();
-    let (ours, theirs) = (merged.score(&pack, &options)?, beside.score(&pack, &options)?);
+    let (ours, theirs) = (
+        merged.score(&pack, &options)?,
+        beside.score(&pack, &options)?,
+    );
     let pairs = || ours.iter().zip(&theirs);
     Ok(MergedCheck {
         tokens: ours.len(),

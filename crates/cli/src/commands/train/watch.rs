@@ -68,7 +68,10 @@ impl Observer for Watch<'_> {
         if let Some(bytes) = self.memory_peak_bytes() {
             line.push_str(&format!("  peak {}", output::bytes(bytes)));
         }
-        line.push_str(&format!("  {} left", span(Duration::from_secs_f64(each * left))));
+        line.push_str(&format!(
+            "  {} left",
+            span(Duration::from_secs_f64(each * left))
+        ));
         *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
         self.last = Some(step.metrics.clone());
     }

@@ -1,9 +1,6 @@
 //! Whole runs: learning, stopping and going on, and what stops a run.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
-
-use common::{decoder, form, lora, pairs, singles, tokens};
+use crate::common::{decoder, form, lora, pairs, singles, tokens};
 use model::{LoadAs, ModelConfig};
 use serde_json::{Map, Value};
 use std::cell::Cell;

@@ -1,6 +1,5 @@
 //! Gradients of whole models against central differences, in f64, of the oracle's forward pass:
 //! every architecture, every parameter, packed sequences, frozen weights of several formats.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use candle_core::Tensor;
 use candle_core::quantized::GgmlDType;

@@ -1,9 +1,6 @@
 //! One step: what must not change its result, and the constants it begins with.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
-
-use common::{decoder, floats, lora, pairs, singles, wake};
+use crate::common::{decoder, floats, lora, pairs, singles, wake};
 use model::LoadAs;
 use train::{
     Gradients, Item, Network, Objective, Pack, PassOptions, Preference, PreferenceLoss, Recompute,

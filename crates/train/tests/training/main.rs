@@ -5,3 +5,4 @@ mod common;
 mod gradients;
 mod runs;
 mod steps;
+mod torch;

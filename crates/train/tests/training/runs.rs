@@ -93,6 +93,10 @@ fn left_behind(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         for entry in fs::read_dir(&next).unwrap() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(folder).unwrap().display().to_string();
+            let earlier = name.contains("step-") && !name.contains("step-000012");
+            if earlier {
+                continue; // which of the earlier checkpoints are kept depends on the stops
+            }
             if path.is_dir() {
                 folders.push(path);
             } else if name == "metrics.jsonl" {
@@ -336,7 +340,8 @@ fn overfits_a_few_rows() {
     }
 }
 
-/// Answers of tokens below 32 are preferred: held-out pairs are then told apart.
+/// Answers of tokens below 8 are preferred over those of tokens from 32 on: held-out pairs are
+/// then told apart.
 #[test]
 fn learns_a_planted_preference() {
     let planted = |from: u64, count: u64| -> Vec<Item> {
@@ -345,7 +350,7 @@ fn learns_a_planted_preference() {
                 let prompt = tokens(row, 5, 64);
                 let side = |salt: u64, shift: u32| {
                     let mut all = prompt.clone();
-                    all.extend(tokens(row ^ salt, 6, 32).iter().map(|token| token + shift));
+                    all.extend(tokens(row ^ salt, 6, 8).iter().map(|token| token + shift));
                     Sequence::completion(all, 5)
                 };
                 Item {
@@ -391,7 +396,7 @@ fn learns_a_planted_preference() {
             epochs: 6,
             batch: Batch::Rows(16),
             pack_tokens: 512,
-            rate: 3e-3,
+            rate: 1e-2,
             ..settings()
         };
         let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! and the configuration decides.
 
 use crate::commands::bench_synth::Step;
+use crate::commands::bench_train::BenchTrainArgs;
 use crate::commands::eval::EvalCommand;
 use crate::commands::train::args::TrainCommand;
 use crate::commands::verify::VerifyArgs;
@@ -415,6 +416,8 @@ pub(crate) enum BenchCommand {
     Engine(Box<BenchEngineArgs>),
     /// What knowing the job saves: UltraIF's calls with fixed lengths, one saving after the other
     Synth(Box<BenchSynthArgs>),
+    /// Training: steps on given token ids
+    Train(Box<BenchTrainArgs>),
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use crate::interrupt::Interrupt;
 
 pub(crate) mod bench;
 pub(crate) mod bench_synth;
+pub(crate) mod bench_train;
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod doctor;

@@ -69,6 +69,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Synth(args)) => {
             done(commands::bench_synth::run(&mut env, &args))
         }
+        Command::Bench(BenchCommand::Train(args)) => {
+            done(commands::bench_train::run(&mut env, &args))
+        }
         Command::Verify(args) => done(commands::verify::run(&env, &args)),
         Command::Synth(SynthCommand::Ultraif(args)) => commands::synth::ultraif(&mut env, &args),
         Command::Synth(SynthCommand::Agree(args)) => commands::synth::agree(&mut env, &args),

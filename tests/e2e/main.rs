@@ -21,4 +21,6 @@ mod score;
 #[cfg(test)]
 mod synth;
 #[cfg(test)]
+mod train;
+#[cfg(test)]
 mod verify;

@@ -5,6 +5,7 @@ use model::ModelError;
 use pipeline::PipelineError;
 use std::fmt;
 use std::io;
+use train::TrainError;
 
 /// Finished, but some rows failed.
 pub(crate) const SOME_ROWS_FAILED: u8 = 3;
@@ -132,7 +133,18 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             _ => 1,
         });
     }
-    let error = cause.downcast_ref::<ModelError>()?;
+    if let Some(error) = cause.downcast_ref::<TrainError>() {
+        return match error {
+            TrainError::Model(error) => model_code(error),
+            TrainError::Setting { .. } | TrainError::Changed { .. } => Some(2),
+            TrainError::NoRows { .. } => Some(4),
+            _ => Some(1),
+        };
+    }
+    cause.downcast_ref::<ModelError>().and_then(model_code)
+}
+
+fn model_code(error: &ModelError) -> Option<u8> {
     Some(match error {
         ModelError::Io { source, .. } if source.kind() != io::ErrorKind::NotFound => 1,
         ModelError::Io { .. }

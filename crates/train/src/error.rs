@@ -85,6 +85,14 @@ pub enum TrainError {
         /// Which, and why.
         problem: String,
     },
+    /// A folder holds a run with other settings.
+    #[error("{}: {problem}", path.display())]
+    Changed {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs, and what to do.
+        problem: String,
+    },
     /// A file of a run does not hold what it should.
     #[error("{}: {problem}", path.display())]
     File {

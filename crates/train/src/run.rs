@@ -461,7 +461,10 @@ fn same_run(
         "belongs to a run with other settings: {}; give another output folder, or the same settings",
         shown.join("; ")
     );
-    Err(TrainError::file(checkpoint, problem))
+    Err(TrainError::Changed {
+        path: checkpoint.into(),
+        problem,
+    })
 }
 
 /// What gradients are multiplied with, as torch's `clip_grad_norm_`.

@@ -38,7 +38,7 @@ impl Chosen {
     }
 
     pub(super) fn line(&self) -> String {
-        format!("  {:<14} {:<12} {}", self.name, self.value, self.origin)
+        format!("  {:<14} {:<28} {}", self.name, self.value, self.origin)
     }
 }
 
@@ -150,7 +150,7 @@ impl Course {
             None => format!("{} epochs", self.epochs),
         };
         let mut rate = Chosen::of("learning rate", self.rate, args.lr.is_some(), preset);
-        if args.lr.is_none() && !full {
+        if args.lr.is_none() && !full && preset.lr_lora_origin != preset.origin {
             rate.origin = format!("{}; {}", rate.origin, preset.lr_lora_origin);
         }
         let own_course = args.epochs.is_some() || args.max_steps.is_some();

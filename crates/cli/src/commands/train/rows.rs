@@ -118,11 +118,12 @@ impl Prepared {
                 let row: SourceRow<Example> = match row {
                     Ok(row) => row,
                     Err(problem) => {
+                        let line = problem.line();
                         self.dropped.push(DroppedRow {
-                            id: String::new(),
-                            place: path.display().to_string(),
-                            reason: "unreadable".into(),
-                            detail: problem.to_string(),
+                            id: format!("line {line}"),
+                            place: format!("{}:{line}", path.display()),
+                            reason: "unusable".into(),
+                            detail: problem.reason(),
                         });
                         continue;
                     }
@@ -212,7 +213,7 @@ impl Prepared {
             self.reasons()
         ));
         for row in self.dropped.iter().take(3) {
-            output::say(&format!("  {} {}: {}", row.place, row.id, row.detail));
+            output::say(&format!("  {}: {}", row.place, row.detail));
         }
     }
 

@@ -1,6 +1,5 @@
 //! Parquet files, whole and damaged.
 #![cfg(feature = "parquet")]
-
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use data::{Example, Message, RowProblem, read_examples, read_prompts};

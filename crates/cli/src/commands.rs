@@ -7,6 +7,7 @@ pub(crate) mod bench;
 pub(crate) mod bench_synth;
 pub(crate) mod chat;
 pub(crate) mod config;
+pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod generate;

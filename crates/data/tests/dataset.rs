@@ -56,7 +56,7 @@ fn origin() -> Origin {
         source_digest: "5eed".into(),
         model_digests: one("judge", "d1"),
         prompt_digests: one("toy/judge", "d2"),
-        settings: json!({"samples": 5, "language": "a|b"}),
+        settings: json!({"samples": 5, "language": "a|b", "threshold": 0.8_f32}),
         names: Names {
             seeds: vec!["prompts.jsonl".into()],
             models: one("judge", "a-model"),
@@ -146,6 +146,7 @@ fn the_card_tells_what_made_the_rows_and_invents_no_licence() {
         "| judge | `a-model` | `d1` |",
         "| toy/judge | `d2` | temperature 0.7 | a paper |",
         "| samples | `5` |",
+        "| threshold | `0.8` |",
         "| language | `a\\|b` |",
         "Seeds: `prompts.jsonl`, digest `5eed`",
         "## Licence",

@@ -156,11 +156,7 @@ fn origin_tables(origin: &Origin) -> String {
     }
     text.push_str("\nSettings of the recipe:\n\n| setting | value |\n|---|---|\n");
     for (name, value) in origin.settings.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            value => value.to_string(),
-        };
-        let _ = writeln!(text, "| {} | {} |", cell(name), code(&value));
+        let _ = writeln!(text, "| {} | {} |", cell(name), code(&setting(value)));
     }
     text + "\n"
 }
@@ -177,6 +173,22 @@ fn usage(files: &[FileFacts]) -> String {
         file.name,
         file.stem()
     )
+}
+
+/// A setting as it was written: an f32 that became an f64 on its way is shown as what it was.
+fn setting(value: &Value) -> String {
+    let short = |number: f64| {
+        let short = number as f32;
+        (f64::from(short) == number).then(|| short.to_string())
+    };
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().and_then(short);
+            short.unwrap_or_else(|| number.to_string())
+        }
+        value => value.to_string(),
+    }
 }
 
 /// Text that stays in its cell.

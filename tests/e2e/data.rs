@@ -13,7 +13,7 @@ use std::time::Duration;
 const BIASES: &str =
     "temperature = 1.0\n[sampling.logit_bias]\n4 = 7.0\n427 = 7.0\n93 = 4.0\n86 = 2.0";
 
-const RECIPE: [&str; 15] = [
+const RECIPE: [&str; 17] = [
     "synth",
     "ultraif",
     "--prompts",
@@ -28,13 +28,15 @@ const RECIPE: [&str; 15] = [
     "ultraif.threshold=0.00001",
     "--set",
     "ultraif.near_duplicates=0",
+    "--set",
+    "ultraif.samples=3",
     "--json",
 ];
 
 /// A place with seeds and with prompts that the embedded model can follow.
 fn place() -> Place {
     let place = Place::new();
-    let seeds: String = (0..24)
+    let seeds: String = (0..10)
         .map(|row| format!("{{\"prompt\": \"Where is the lamp of house {row}? Be brief.\"}}\n"))
         .collect();
     place.write("seeds.jsonl", seeds);
@@ -101,12 +103,10 @@ fn a_run_leaves_a_dataset_that_is_valid_and_always_the_same() {
     );
     // Killed and continued.
     let again = recipe("seeds.jsonl", "again", &["--concurrency", "2"]);
-    for wait in [200, 500] {
-        let mut child = place.command(&again).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(wait));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    let mut child = place.command(&again).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    child.kill().unwrap();
+    child.wait().unwrap();
     place.good(&again);
     assert_eq!(files(&place, "again"), whole);
     // In two parts, put together.

@@ -84,7 +84,7 @@ pub struct FunnelCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// `messages`: supervised training.
+    /// `messages`, or a prompt with its answer: supervised training.
     Conversations,
     /// `prompt`, `chosen`, `rejected`: preference training.
     Preferences,
@@ -96,9 +96,12 @@ impl Kind {
     /// What a row is for, by its keys.
     pub(crate) fn of(row: &Value) -> Self {
         let is_list = |name: &str| row.get(name).is_some_and(Value::is_array);
-        if row.get("chosen").is_some() && row.get("rejected").is_some() {
+        let has = |name: &str| row.get(name).is_some();
+        let is_answered = (has("prompt") && (has("completion") || has("response")))
+            || (has("instruction") && has("output"));
+        if has("chosen") && has("rejected") {
             Self::Preferences
-        } else if is_list("messages") || is_list("conversations") {
+        } else if is_list("messages") || is_list("conversations") || is_answered {
             Self::Conversations
         } else {
             Self::Other

@@ -219,6 +219,14 @@ fn what_is_wrong_with_rows_is_named() {
     null["meta"] = Value::Null;
     check(&[null], &[" `meta` is null in every row"]);
     let with = |texts: &[&str]| json!({"messages": turns(texts)});
+    check(
+        &[json!({"prompt": "q", "completion": ""})],
+        &["1: `messages`: turn 2 is empty"],
+    );
+    check(
+        &[json!({"instruction": "q", "output": 7})],
+        &["1: `output` is neither a string"],
+    );
     check(&[with(&["q", " "])], &["1: `messages`: turn 2 is empty"]);
     check(
         &[with(&["q", "a", "q"])],

@@ -465,6 +465,11 @@ impl Ended {
                 "short of {} accepted rows: the seeds are used up; give more seeds",
                 args.accept.unwrap_or(0)
             ));
+        } else {
+            output::say(&format!(
+                "next: autodidact data check {}",
+                args.output.display()
+            ));
         }
         Ok(())
     }

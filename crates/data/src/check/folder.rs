@@ -195,7 +195,12 @@ fn check_registry(folder: &Path, own: usize, report: &mut CheckReport) {
             let rewritten = format!("{LLAMAFACTORY_FOLDER}/{}", file.file);
             [&file.file, &rewritten].contains(&&entry.file_name)
         });
-        if file.kind != Kind::Other && !is_named {
+        let is_readable = match file.kind {
+            Kind::Preferences => true,
+            Kind::Conversations => has_column(&folder.join(&file.file), "messages"),
+            Kind::Other => false,
+        };
+        if is_readable && !is_named {
             report.add(INFO_FILE, None, format!("{} is not named", file.file));
         }
     }
@@ -203,9 +208,13 @@ fn check_registry(folder: &Path, own: usize, report: &mut CheckReport) {
 
 /// A column of the entry that the first row has not.
 fn missing_column(path: &Path, entry: &TrainerEntry) -> Option<String> {
-    let row = crate::rows::read_rows(path).ok()?.next()?.ok()?.value;
     let mut columns = entry.columns.values();
-    columns
-        .find(|column| row.get(column.as_str()).is_none())
-        .cloned()
+    columns.find(|column| !has_column(path, column)).cloned()
+}
+
+/// Whether the first row has the column.
+fn has_column(path: &Path, column: &str) -> bool {
+    let rows = crate::rows::read_rows(path).ok();
+    let first = rows.and_then(|mut rows| rows.next()?.ok());
+    first.is_some_and(|row| row.value.get(column).is_some())
 }

@@ -48,7 +48,8 @@ const LICENCE: &str = "\
 
 Not stated, because no program can know it. It follows from the licence of the seeds, whose
 texts are in the rows, and from the terms of the models that wrote the answers. Fill it in
-here, and as `license:` in the header, before you pass the data on.
+here, and as `license:` in the header, before you pass the data on; do it last, because the
+run writes this page anew each time it goes on.
 
 ";
 

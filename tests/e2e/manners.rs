@@ -65,6 +65,7 @@ Commands:
   score        Gives the probability of each choice after a prompt; writes no text
   synth        Makes a dataset: verified responses, preference pairs, composer data
   run          Looks at runs and puts their parts together
+  data         Checks datasets and shows their rows
   prompts      Lists and copies the prompts that recipes use
   verify       Judges existing responses by rule, strict and loose
   eval         Scores a model on a benchmark that is judged by rule

@@ -3,6 +3,7 @@
 
 use crate::commands::bench_synth::Step;
 use crate::commands::bench_train::BenchTrainArgs;
+use crate::commands::data::DataCommand;
 use crate::commands::eval::EvalCommand;
 use crate::commands::train::args::TrainCommand;
 use crate::commands::verify::VerifyArgs;
@@ -58,6 +59,9 @@ pub(crate) enum Command {
     /// Looks at runs and puts their parts together
     #[command(subcommand)]
     Run(RunCommand),
+    /// Checks datasets and shows their rows
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Lists and copies the prompts that recipes use
     #[command(subcommand)]
     Prompts(PromptsCommand),
@@ -235,8 +239,9 @@ pub(crate) struct GenerateArgs {
     /// Conversation as JSON: [{"role": …, "content": …}, …]; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     pub(crate) messages: Option<PathBuf>,
-    /// One prompt per line as JSON: messages, conversations, prompt or instruction
-    #[arg(short, long, value_name = "FILE.jsonl")]
+    /// Prompts as JSONL, JSON, CSV, Parquet or text, also .gz or .zst; rows have messages,
+    /// conversations, prompt or instruction
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
     /// Where the rows go, in source order [default: standard output]
     #[arg(short, long, value_name = "FILE.jsonl", requires = "input")]
@@ -312,7 +317,8 @@ pub(crate) enum SynthCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct SynthArgs {
-    /// Prompts to begin with, one JSON object per line (repeatable) [default: built-in ones]
+    /// Prompts to begin with: JSONL, JSON, CSV, Parquet or text, also .gz or .zst (repeatable)
+    /// [default: built-in ones]
     #[arg(long, value_name = "FILE")]
     pub(crate) seeds: Vec<PathBuf>,
     /// Ends once so many rows are accepted
@@ -342,7 +348,7 @@ pub(crate) struct SynthArgs {
     /// Folder of prompts that replace the program's own
     #[arg(long, value_name = "DIR")]
     pub(crate) prompts: Option<PathBuf>,
-    /// Benchmark prompts that instructions must not repeat, one JSON object per line
+    /// Benchmark prompts that instructions must not repeat, in any of those formats
     #[arg(long, value_name = "FILE")]
     pub(crate) decontaminate: Vec<PathBuf>,
     /// Part I of N of the seeds [default: from SLURM_ARRAY_TASK_ID and _COUNT]

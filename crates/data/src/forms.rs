@@ -248,7 +248,8 @@ fn text_or_turns(value: &Value, name: &str, role: &str) -> Result<Vec<Message>, 
     match value {
         Value::String(text) => Ok(vec![Message::new(role, text)]),
         Value::Object(_) => Ok(vec![turn(value, || format!("`{name}`"))?]),
-        _ => turns(value, name),
+        Value::Array(_) => turns(value, name),
+        _ => Err(format!("`{name}` is neither a string nor a list")),
     }
 }
 
@@ -456,7 +457,7 @@ mod tests {
         check(json!({"prompt": "q"}), "no `completion` or `response`");
         check(
             json!({"prompt": 1, "completion": "r"}),
-            "`prompt` is not a list",
+            "`prompt` is neither",
         );
         check(json!({"instruction": "i"}), "no `output`");
         check(json!({"instruction": 1}), "`instruction` is not a string");

@@ -5,18 +5,25 @@
 //! - [`Sampling`], [`Stop`], [`Grammar`]: how a completion is drawn and where it ends.
 //!
 //! - [`Outcome`]: what became of a row: a [`Verdict`] and the [`Record`]s it wrote.
-//! - [`read_prompts`], [`read_examples`]: rows of files, of every form and format.
+//! - [`read_prompts`], [`read_examples`], [`read_rows`]: rows of files, of every form and format.
+//! - [`describe_dataset`]: what stands beside the rows of a finished dataset; [`check_dataset`]
+//!   holds them together.
 //!
 //! This crate knows no model file, no tensor, no recipe and no network. It may be used
 //! by every layer above it.
 
+mod check;
+mod dataset;
 mod forms;
 mod generator;
 mod outcome;
 mod request;
 mod rows;
+mod show;
 mod source;
 
+pub use check::{CheckReport, FileCheck, Finding, check_dataset};
+pub use dataset::{DatasetError, FunnelCounts, Kind, Names, Origin, PromptFacts, describe_dataset};
 pub use generator::{Generator, Pending, Reply, pending};
 pub use outcome::{Outcome, Record, Rejection, Verdict};
 pub use request::{
@@ -25,8 +32,9 @@ pub use request::{
 };
 pub use rows::{
     Example, PromptRow, RowProblem, RowsError, SourceRow, read_examples, read_prompts,
-    read_prompts_from,
+    read_prompts_from, read_rows,
 };
+pub use show::show_row;
 
 /// Why one request failed. The other requests of the same step are not affected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -154,7 +154,7 @@ pub fn read_prompts_from(
 }
 
 fn prompts(rows: RawRows, name: PathBuf) -> impl Iterator<Item = Result<PromptRow, RowProblem>> {
-    let read = |value: &Value| Ok((forms::id(value), forms::prompt(value)?));
+    let read = |value: Value| Ok((forms::id(&value), forms::prompt(&value)?));
     located(rows, name, read).map(|row| {
         let row = row?;
         let (id, messages) = row.value;
@@ -177,41 +177,45 @@ pub fn read_examples(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<SourceRow<Example>, RowProblem>> + use<>, RowsError> {
     let rows = source::open(path)?;
-    let read = |value: &Value| Ok((forms::id(value), forms::example(value)?));
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let stem = stem.into_owned();
-    Ok(located(rows, path.to_owned(), read).map(move |row| {
-        let row = row?;
-        let (id, value) = row.value;
-        Ok(SourceRow {
-            id: id.unwrap_or_else(|| format!("{stem}:{}", row.line)),
-            file: row.file,
-            line: row.line,
-            value,
-        })
+    Ok(located(rows, path.to_owned(), |value| {
+        forms::example(&value)
     }))
 }
 
-/// Reads each row with `read`, and gives it its place; the id is left to the caller.
+/// Reads the rows of a file as they stand in it, of the formats that [`read_prompts`] reads.
+///
+/// # Errors
+/// A file that cannot be opened, or whose format is not known.
+pub fn read_rows(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<SourceRow<Value>, RowProblem>> + use<>, RowsError> {
+    Ok(located(source::open(path)?, path.to_owned(), Ok))
+}
+
+/// Reads each row with `read`, and gives it its place and id.
 fn located<T>(
     rows: RawRows,
     name: PathBuf,
-    read: impl Fn(&Value) -> Result<T, String>,
+    read: impl Fn(Value) -> Result<T, String>,
 ) -> impl Iterator<Item = Result<SourceRow<T>, RowProblem>> {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = stem.into_owned();
     rows.map(move |raw| {
         let (file, line) = (name.clone(), raw.line);
-        match raw.row {
-            Err(RawProblem::Io(source)) => Err(RowProblem::Io { file, line, source }),
-            Err(RawProblem::Row(reason)) => Err(RowProblem::Row { file, line, reason }),
-            Ok(value) => match read(&value) {
-                Err(reason) => Err(RowProblem::Row { file, line, reason }),
-                Ok(value) => Ok(SourceRow {
-                    file,
-                    line,
-                    id: String::new(),
-                    value,
-                }),
-            },
+        let value = match raw.row {
+            Err(RawProblem::Io(source)) => return Err(RowProblem::Io { file, line, source }),
+            Err(RawProblem::Row(reason)) => return Err(RowProblem::Row { file, line, reason }),
+            Ok(value) => value,
+        };
+        let id = forms::id(&value).unwrap_or_else(|| format!("{stem}:{line}"));
+        match read(value) {
+            Err(reason) => Err(RowProblem::Row { file, line, reason }),
+            Ok(value) => Ok(SourceRow {
+                file,
+                line,
+                id,
+                value,
+            }),
         }
     })
 }

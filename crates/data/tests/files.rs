@@ -130,7 +130,7 @@ fn bad_rows_cost_only_themselves() {
     assert_eq!(found[0], "1  a");
     assert!(found[1].starts_with("2 not JSON: "), "{}", found[1]);
     assert!(found[2].starts_with("4 not JSON"), "{}", found[2]);
-    assert_eq!(found[3], "5 `prompt` is not a list");
+    assert_eq!(found[3], "5 `prompt` is neither a string nor a list");
     assert_eq!(found[4], "6  ");
     assert!(found[5].starts_with("7 not JSON"), "{}", found[5]);
     assert_eq!(found[6].len(), (1 << 20) + 3);

@@ -1,10 +1,11 @@
 //! `run`: what run folders tell, and shards put together.
 
 use crate::args::{RunFolderArgs, RunMergeArgs};
+use crate::card;
 use crate::commands::synth;
 use crate::output;
 use anyhow::Result;
-use pipeline::Funnel;
+use pipeline::{Funnel, Manifest, Shard};
 
 /// Prints where a run stands.
 pub(crate) fn status(args: &RunFolderArgs) -> Result<()> {
@@ -77,14 +78,20 @@ pub(crate) fn explain(args: &RunFolderArgs) -> Result<()> {
 pub(crate) fn merge(args: &RunMergeArgs) -> Result<()> {
     let status = pipeline::status(&args.parts[0])?;
     let (files, mut admit) = synth::export_rules(&status.manifest)?;
-    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let names = card::names_of_run(&args.parts[0])?;
+    let file_names: Vec<&str> = files.iter().map(String::as_str).collect();
     let funnel = pipeline::merge(
         &args.parts,
         &args.output,
         synth::PHASE,
-        &files,
+        &file_names,
         admit.as_mut(),
     )?;
+    let manifest = Manifest {
+        shard: Shard::ALL,
+        ..status.manifest
+    };
+    card::describe(&args.output, &files, (&manifest, names), &funnel)?;
     output::print_line(&funnel_table(&funnel))?;
     output::say(&format!(
         "merged into {}",

@@ -2,6 +2,7 @@
 //! weights are read.
 
 use crate::args::SynthArgs;
+use crate::card;
 use crate::commands::Env;
 use crate::commands::run::funnel_table;
 use crate::config::{Config, unknown};
@@ -155,7 +156,13 @@ fn execute(env: &mut Env, args: &SynthArgs, plan: &Plan) -> Result<Ended> {
         OnChange::Refuse
     };
     let run = Run::open(&args.output, manifest, on_change)?;
-    write_run_file(&run, args)?;
+    let names = card::names(
+        run.manifest(),
+        (&plan.cast, &opened),
+        &args.seeds,
+        &plan.context.prompts,
+    );
+    write_run_file(&run, args, &names)?;
     for change in run.changes() {
         output::say(&format!("changed since the last time: {change}"));
     }
@@ -173,9 +180,10 @@ fn execute(env: &mut Env, args: &SynthArgs, plan: &Plan) -> Result<Ended> {
     drop(orderly);
     progress.finish();
     let files = plan.context.settings.files();
-    let names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let file_names: Vec<&str> = files.iter().map(String::as_str).collect();
     let mut admit = admit(&plan.context.settings);
-    let funnel = run.export(PHASE, &names, args.accept, admit.as_mut())?;
+    let funnel = run.export(PHASE, &file_names, args.accept, admit.as_mut())?;
+    card::describe(run.folder(), &files, (run.manifest(), names), &funnel)?;
     Ok(Ended {
         folder: run.folder().join("data"),
         files,
@@ -379,14 +387,14 @@ fn slurm_shard(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
 }
 
 /// What the run was started with, for people.
-fn write_run_file(run: &Run, args: &SynthArgs) -> Result<()> {
+fn write_run_file(run: &Run, args: &SynthArgs, names: &data::Names) -> Result<()> {
     let command: Vec<String> = std::env::args().collect();
     let facts = json!({
         "command": command.join(" "), "manifest": run.manifest(), "accept": args.accept,
-        "seeds": args.seeds,
+        "seeds": args.seeds, "names": names,
     });
     let text = toml::to_string_pretty(&without_nulls(facts))?;
-    let path = run.folder().join("run.toml");
+    let path = run.folder().join(card::RUN_FILE);
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -456,6 +464,11 @@ impl Ended {
             output::say(&format!(
                 "short of {} accepted rows: the seeds are used up; give more seeds",
                 args.accept.unwrap_or(0)
+            ));
+        } else {
+            output::say(&format!(
+                "next: autodidact data check {}",
+                args.output.display()
             ));
         }
         Ok(())

@@ -126,7 +126,7 @@ fn bullets(range: Range) -> Option<Rule> {
 fn words() -> Vec<Phrase> {
     const USE: &str = r"(?:include|use|contain|incorporate|feature|mention)s?";
     const AVOID: &str = r"(?:avoid(?:s)?(?: using| including| mentioning| the use of)?|(?:do not|don't|never|not) (?:use|include|mention|contain)|without(?: using| including| mentioning)?|refrains? from (?:using|including|mentioning)|omits?|excludes?)";
-    const TIMES: &str = r"(?<count>[^§]*\d[^§]*)";
+    const TIMES: &str = r"(?<count>[^§]*?\d[^§]*?)";
     let no_letter: Read = |_, normal, _| {
         Some(Rule::all([Constraint::LetterFrequency {
             letter: letter(normal)?,

@@ -195,7 +195,11 @@ impl<'a> Llm<'a> {
         request: Generate,
     ) -> Result<Completion, Stop> {
         if request.n != 1 {
-            return Err(reject(stage, "invalid_request", "one call is one completion"));
+            return Err(reject(
+                stage,
+                "invalid_request",
+                "one call is one completion",
+            ));
         }
         let target = self.shared.roles.target(role);
         let request = Generate {

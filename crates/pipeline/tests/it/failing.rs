@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 const ROWS: usize = 60;
 
-fn failing(on: impl Fn(&Generate) -> Option<RequestError> + Send + Sync + 'static) -> Arc<Scripted> {
+fn failing(
+    on: impl Fn(&Generate) -> Option<RequestError> + Send + Sync + 'static,
+) -> Arc<Scripted> {
     let model = Scripted::new(move |request| match on(request) {
         Some(error) => Err(error),
         None => toy::answer(request),
@@ -48,7 +50,10 @@ fn a_failed_forward_pass_leaves_the_row_open_and_the_same_command_asks_again() {
     let healthy = Arc::new(toy::model());
     let second = run(folder.path(), &healthy);
     assert!(!second.interrupted);
-    assert_eq!((second.funnel.unfinished, second.progress.rows_failed), (0, 0));
+    assert_eq!(
+        (second.funnel.unfinished, second.progress.rows_failed),
+        (0, 0)
+    );
     assert_eq!(files(folder.path()), files(undisturbed.path()));
     // Only what failed was asked again.
     let again: BTreeSet<String> = healthy

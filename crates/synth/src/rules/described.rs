@@ -106,13 +106,11 @@ fn with_words(text: &str) -> Vec<Constraint> {
     for &count in &counts {
         for relation in [Relation::AtLeast, Relation::LessThan] {
             for word in &quoted {
-                found.extend(
-                    keyword(Keyword::counted, word).map(|keyword| C::Frequency {
-                        keyword,
-                        relation,
-                        count,
-                    }),
-                );
+                found.extend(keyword(Keyword::counted, word).map(|keyword| C::Frequency {
+                    keyword,
+                    relation,
+                    count,
+                }));
                 let mut letters = word.chars();
                 if let (Some(letter), None) = (letters.next(), letters.next()) {
                     found.push(C::LetterFrequency {
@@ -139,7 +137,9 @@ fn with_words(text: &str) -> Vec<Constraint> {
                 .filter(|word| word.chars().any(char::is_uppercase))
                 .take(TRIED)
                 .collect();
-            let splitters = words.into_iter().filter_map(|word| keyword(Keyword::section, word));
+            let splitters = words
+                .into_iter()
+                .filter_map(|word| keyword(Keyword::section, word));
             found.extend(splitters.map(|splitter| C::MultipleSections { splitter, count }));
         }
     }

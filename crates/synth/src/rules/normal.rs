@@ -20,7 +20,9 @@ static ANGULAR: LazyLock<Regex> = LazyLock::new(|| regex(r"<<[^<>]*>>"));
 static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| regex(r"\b(\d{1,3}),(\d{3})\b"));
 static WORD: LazyLock<Regex> = LazyLock::new(|| regex(r"[a-z]+(?:-[a-z]+)?"));
 static OPENING: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"^(?:please |also,? |and |ensure (?:that )?|make sure (?:that )?|you must |you should )+")
+    regex(
+        r"^(?:please |also,? |and |ensure (?:that )?|make sure (?:that )?|you must |you should )+",
+    )
 });
 
 fn regex(pattern: &str) -> Regex {
@@ -79,7 +81,9 @@ impl Normal {
             let known = NUMBERS.iter().find(|(name, _)| *name == word);
             known.map_or(word, |(_, digits)| digits).to_owned()
         });
-        let bare = digits.trim().trim_end_matches(['.', '?', '!', ':', ';', ' ']);
+        let bare = digits
+            .trim()
+            .trim_end_matches(['.', '?', '!', ':', ';', ' ']);
         let bare = OPENING.replace(bare, "");
         Some(Self {
             text: bare.into_owned(),
@@ -153,7 +157,10 @@ mod tests {
         };
         check("Please use  THREE\nwords.", Some(("use 3 words", &[])));
         check("Up to 1,500 words", Some(("up to 1500 words", &[])));
-        check("say it at least twice!", Some(("say it at least 2 times", &[])));
+        check(
+            "say it at least twice!",
+            Some(("say it at least 2 times", &[])),
+        );
         check(
             "Use \"Tea,\" ‘milk’ and “Rum”?",
             Some(("use §, § and §", &["Tea", "milk", "Rum"])),

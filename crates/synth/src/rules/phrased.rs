@@ -77,21 +77,18 @@ fn lengths() -> Vec<Phrase> {
             r"(?:limit ANSWER to|(?:is|was) ANSWER limited to|ANSWER MUST be limited to) (?<count>\d+ (?:words|sentences))",
             |found, _, _| length(&format!("within {}", &found["count"])),
         ),
-        phrase(&with("(?: long| in length| in total| in all| total)?"), |found, _, _| {
-            length(&found["count"])
-        }),
         phrase(
-            &with(r"(?: in markdown| in total)?"),
-            |found, _, _| {
-                bullets(Range::parse(&found["count"], Unit::Bullet)?)
-            },
+            &with("(?: long| in length| in total| in all| total)?"),
+            |found, _, _| length(&found["count"]),
         ),
+        phrase(&with(r"(?: in markdown| in total)?"), |found, _, _| {
+            bullets(Range::parse(&found["count"], Unit::Bullet)?)
+        }),
         does(
             r"(?:use|include|have|contain|write)s? (?<count>.*\d+ words?) (?:in|with|written in) (?:all capital letters|all caps|all capitals|all uppercase(?: letters)?)",
             |found, _, _| {
-                Range::parse(&found["count"], Unit::Word)?.rule(|relation, count| {
-                    Constraint::CapitalWordFrequency { relation, count }
-                })
+                Range::parse(&found["count"], Unit::Word)?
+                    .rule(|relation, count| Constraint::CapitalWordFrequency { relation, count })
             },
         ),
         does(
@@ -139,7 +136,10 @@ fn words() -> Vec<Phrase> {
             &format!(r"{USE} (?:NOUN)?LIST(?: somewhere| at least 1 time)?"),
             existence,
         ),
-        phrase(r"(?:is|are) NOUNLIST (?:used|included|present|mentioned|found)WHERE", existence),
+        phrase(
+            r"(?:is|are) NOUNLIST (?:used|included|present|mentioned|found)WHERE",
+            existence,
+        ),
         phrase(
             r"NOUNLIST MUST (?:appear|occur|be used|be included|be present|be mentioned)WHERE",
             existence,
@@ -150,16 +150,25 @@ fn words() -> Vec<Phrase> {
             r"(?:written |phrased )?(?:free (?:of|from)|without(?: using)?) NOUNLIST",
             forbidden,
         ),
-        phrase(r"NOUNLIST MUST not (?:appear|occur|be used|be included|be mentioned)WHERE", forbidden),
+        phrase(
+            r"NOUNLIST MUST not (?:appear|occur|be used|be included|be mentioned)WHERE",
+            forbidden,
+        ),
         does(&format!(r"{USE} NOUN§ {TIMES}"), frequency),
         phrase(&format!(r"(?:is|are) NOUN§ used {TIMES}WHERE"), frequency),
-        phrase(&format!(r"(?:does|do) NOUN§ (?:appear|occur|come up) {TIMES}WHERE"), frequency),
+        phrase(
+            &format!(r"(?:does|do) NOUN§ (?:appear|occur|come up) {TIMES}WHERE"),
+            frequency,
+        ),
         phrase(
             &format!(r"NOUN§ MUST (?:appear|occur|be used|come up) {TIMES}WHERE"),
             frequency,
         ),
         does(&format!(r"{USE} the letter § {TIMES}"), letters),
-        phrase(&format!(r"(?:does|do) the letter § (?:appear|occur|come up) {TIMES}WHERE"), letters),
+        phrase(
+            &format!(r"(?:does|do) the letter § (?:appear|occur|come up) {TIMES}WHERE"),
+            letters,
+        ),
         phrase(
             &format!(r"the letter § MUST (?:appear|occur|be used|come up) {TIMES}WHERE"),
             letters,
@@ -173,7 +182,8 @@ fn existence(found: &Captures<'_>, normal: &Normal, _: &str) -> Option<Rule> {
     let whole = &found[0];
     let either = whole.contains(" or §") || whole.contains(" nor §");
     // To mention something is to name it in any words, unless a word is asked for.
-    let any_words = whole.contains("mention") && !whole.contains("word") && !whole.contains("phrase");
+    let any_words =
+        whole.contains("mention") && !whole.contains("word") && !whole.contains("phrase");
     if either || any_words {
         return None;
     }
@@ -226,7 +236,8 @@ fn quoted_words(
 fn languages_and_case() -> Vec<Phrase> {
     const ONLY: &str = r"(?:entirely |only |completely |exclusively |fully )?";
     const WRITE: &str = r"(?:(?:write|give|provide|compose) ANSWER|respond|answer|reply|write(?: everything)?|be written|be)";
-    const LOWER: &str = r"(?:(?:all |only )?(?:lowercase|lower case|lower-case)(?: letters)?(?: only)?)";
+    const LOWER: &str =
+        r"(?:(?:all |only )?(?:lowercase|lower case|lower-case)(?: letters)?(?: only)?)";
     const UPPER: &str = r"(?:(?:all |only )?(?:uppercase|upper case|upper-case)(?: letters)?(?: only)?|all caps|all capitals|(?:all|only) capital letters|capital letters only)";
     let lower: Read = |_, _, request| english(request, Constraint::EnglishLowercase);
     let upper: Read = |_, _, request| english(request, Constraint::EnglishCapital);
@@ -242,10 +253,15 @@ fn languages_and_case() -> Vec<Phrase> {
             language,
         ),
         is(
-            &format!(r"(?:written |composed )?{ONLY}in {ONLY}(?<language>[a-z]+)(?: language)?(?: only)?"),
+            &format!(
+                r"(?:written |composed )?{ONLY}in {ONLY}(?<language>[a-z]+)(?: language)?(?: only)?"
+            ),
             language,
         ),
-        does(r"use (?:only|all) (?:lowercase|lower case|lower-case)(?: letters)?", lower),
+        does(
+            r"use (?:only|all) (?:lowercase|lower case|lower-case)(?: letters)?",
+            lower,
+        ),
         does(
             r"(?:avoids?(?: using)?|(?:do not|don't|not) use|contains? no|uses? no|no|without(?: any)?) (?:any )?(?:capital|uppercase|upper case) letters",
             lower,
@@ -286,7 +302,10 @@ fn forms() -> Vec<Phrase> {
             r"(?:avoids?(?: using| the use of)?|(?:do not|don't|never|not) (?:use|include|contain)|(?:contain|use|have|include)s? no|no|without(?: using)?|refrains? from using) (?:any )?commas?",
             no_comma,
         ),
-        is(r"(?:written )?(?:free (?:of|from)|without(?: using)?|devoid of) (?:any )?commas", no_comma),
+        is(
+            r"(?:written )?(?:free (?:of|from)|without(?: using)?|devoid of) (?:any )?commas",
+            no_comma,
+        ),
         does(
             &format!(
                 r"(?:(?:have|has|contain|include|add)s?|give ANSWER) a title,?(?: (?:that is |which is )?(?:wrapped|enclosed|placed|put|written|surrounded))? (?:in|by|with|inside|within) (?:double angular brackets|double angle brackets|<<>>){}",
@@ -337,7 +356,9 @@ fn ends() -> Vec<Phrase> {
     const TEXT: &str = r"(?:(?:the )?(?:exact )?(?:following )?(?<noun>phrase|sentence|words|line|question|statement):? )?§";
     vec![
         does(
-            &format!(r"(?:end|finish|conclude|close)s?(?: ANSWER)? with {TEXT}(?<exact> exactly|,? (?:and|with) (?:nothing|no other words)(?: after(?: it)?)?)?"),
+            &format!(
+                r"(?:end|finish|conclude|close)s?(?: ANSWER)? with {TEXT}(?<exact> exactly|,? (?:and|with) (?:nothing|no other words)(?: after(?: it)?)?)?"
+            ),
             |found, normal, _| {
                 let phrase = whole_phrase(found, normal)?;
                 // Without its own full stop, an answer that puts one would be failed.
@@ -400,8 +421,14 @@ impl Range {
     fn parse(text: &str, unit: Unit) -> Option<Self> {
         let replaced = UNITS[unit as usize].replace(text, "UNIT");
         let found = BOUND.captures(&replaced)?;
-        found.get(0).filter(|whole| whole.as_str().contains("UNIT"))?;
-        let group = |name| found.name(name).map(|one: regex::Match<'_>| one.as_str().trim());
+        found
+            .get(0)
+            .filter(|whole| whole.as_str().contains("UNIT"))?;
+        let group = |name| {
+            found
+                .name(name)
+                .map(|one: regex::Match<'_>| one.as_str().trim())
+        };
         let (relation, after, last) = (group("relation"), group("after"), group("last"));
         let pair = |from, to| Some((count_of(group(from)?)?, count_of(group(to)?)?));
         if let Some((least, most)) = pair("from", "to").or_else(|| pair("low", "high")) {

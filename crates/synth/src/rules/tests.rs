@@ -24,7 +24,11 @@ fn every_phrasing_of_the_describer_is_read_back() {
             // As the constraint of a question that nobody can count, too.
             let text = describe(&constraint, seed);
             let question = "Does the response do what is asked?";
-            assert_eq!(rule_for(Some(&text), question, REQUEST), Some(expected), "{text}");
+            assert_eq!(
+                rule_for(Some(&text), question, REQUEST),
+                Some(expected),
+                "{text}"
+            );
         }
     }
 }
@@ -90,31 +94,46 @@ fn common_phrasings_have_rules() {
     );
     check(
         words(&[("less than", 50)]),
-        &["under 50 words", "Is the response fewer than fifty words?", "in less than 50 words"],
+        &[
+            "under 50 words",
+            "Is the response fewer than fifty words?",
+            "in less than 50 words",
+        ],
     );
     check(
         words(&[("at least", 100), ("less than", 151)]),
-        &["between 100 and 150 words", "100-150 words", "Is the answer between 100 and 150 words long?"],
+        &[
+            "between 100 and 150 words",
+            "100-150 words",
+            "Is the answer between 100 and 150 words long?",
+        ],
     );
     check(
         sentences(&[("at least", 3), ("less than", 4)]),
-        &["exactly three sentences", "Does the response consist of exactly 3 sentences?"],
+        &[
+            "exactly three sentences",
+            "Does the response consist of exactly 3 sentences?",
+        ],
     );
     check(sentences(&[("at least", 6)]), &["more than five sentences"]);
     check(
-        one("detectable_format:number_bullet_lists", json!({"num_bullets": 3})),
+        one(
+            "detectable_format:number_bullet_lists",
+            json!({"num_bullets": 3}),
+        ),
         &[
             "Use exactly three bullet points.",
             "Does the response include exactly 3 bullet points?",
             "Are there exactly three bullet points in the response?",
         ],
     );
-    let fewer = |count: usize| {
-        json!({"id": "detectable_format:number_bullet_lists", "args": {"num_bullets": count}, "negated": true})
-    };
+    let fewer = |count: usize| json!({"id": "detectable_format:number_bullet_lists", "args": {"num_bullets": count}, "negated": true});
     check(
         json!([fewer(0), fewer(1), fewer(2)]),
-        &["Use at least three bullet points.", "Does the response contain at least 3 bullet points?"],
+        &[
+            "Use at least three bullet points.",
+            "Does the response contain at least 3 bullet points?",
+        ],
     );
     check(
         one("keywords:existence", json!({"keywords": ["tea", "Milk"]})),
@@ -126,11 +145,17 @@ fn common_phrasings_have_rules() {
         ],
     );
     check(
-        one("keywords:existence", json!({"keywords": ["climate change"]})),
+        one(
+            "keywords:existence",
+            json!({"keywords": ["climate change"]}),
+        ),
         &["Mention the phrase \"climate change\" at least once."],
     );
     check(
-        one("keywords:forbidden_words", json!({"forbidden_words": ["tea", "milk"]})),
+        one(
+            "keywords:forbidden_words",
+            json!({"forbidden_words": ["tea", "milk"]}),
+        ),
         &[
             "Do not use the words \"tea\" or \"milk\".",
             "Does the response avoid using the words \"tea\" and \"milk\"?",
@@ -140,7 +165,10 @@ fn common_phrasings_have_rules() {
         ],
     );
     check(
-        one("keywords:frequency", json!({"keyword": "tea", "relation": "at least", "frequency": 2})),
+        one(
+            "keywords:frequency",
+            json!({"keyword": "tea", "relation": "at least", "frequency": 2}),
+        ),
         &[
             "Use the word \"tea\" at least twice.",
             "Does the word 'tea' appear at least two times in the response?",
@@ -148,12 +176,22 @@ fn common_phrasings_have_rules() {
         ],
     );
     check(
-        one("keywords:letter_frequency", json!({"letter": "e", "let_relation": "less than", "let_frequency": 1})),
-        &["Do not use the letter 'e'.", "Is the response written without using the letter \"E\"?"],
+        one(
+            "keywords:letter_frequency",
+            json!({"letter": "e", "let_relation": "less than", "let_frequency": 1}),
+        ),
+        &[
+            "Do not use the letter 'e'.",
+            "Is the response written without using the letter \"E\"?",
+        ],
     );
     check(
         one("language:response_language", json!({"language": "fr"})),
-        &["Write your answer in French.", "Is the response written entirely in French?", "Respond only in French"],
+        &[
+            "Write your answer in French.",
+            "Is the response written entirely in French?",
+            "Respond only in French",
+        ],
     );
     check(
         one("change_case:english_lowercase", json!({})),
@@ -166,7 +204,10 @@ fn common_phrasings_have_rules() {
     );
     check(
         one("change_case:english_capital", json!({})),
-        &["Is the response written in all capital letters?", "Respond in all caps."],
+        &[
+            "Is the response written in all capital letters?",
+            "Respond in all caps.",
+        ],
     );
     check(
         one("punctuation:no_comma", json!({})),
@@ -188,34 +229,64 @@ fn common_phrasings_have_rules() {
     );
     check(
         one("detectable_format:json_format", json!({})),
-        &["The entire response must be in JSON format.", "Is the response valid JSON?", "Format your entire response as JSON"],
+        &[
+            "The entire response must be in JSON format.",
+            "Is the response valid JSON?",
+            "Format your entire response as JSON",
+        ],
     );
     check(
         one("startend:quotation", json!({})),
-        &["Wrap your entire response in double quotation marks.", "Is the response wrapped in double quotes?"],
+        &[
+            "Wrap your entire response in double quotation marks.",
+            "Is the response wrapped in double quotes?",
+        ],
     );
     check(
-        one("startend:end_checker", json!({"end_phrase": "Is there anything else?"})),
+        one(
+            "startend:end_checker",
+            json!({"end_phrase": "Is there anything else?"}),
+        ),
         &[
             "End with the phrase \"Is there anything else?\"",
             "Does the response end with the exact phrase 'Is there anything else?'",
         ],
     );
     check(
-        one("combination:repeat_prompt", json!({"prompt_to_repeat": "Once upon a time"})),
-        &["Start with the phrase \"Once upon a time\".", "Does the response begin with 'Once upon a time'?"],
+        one(
+            "combination:repeat_prompt",
+            json!({"prompt_to_repeat": "Once upon a time"}),
+        ),
+        &[
+            "Start with the phrase \"Once upon a time\".",
+            "Does the response begin with 'Once upon a time'?",
+        ],
     );
     check(
-        one("detectable_content:postscript", json!({"postscript_marker": "P.S."})),
-        &["Add a postscript starting with P.S.", "Does the response include a postscript starting with \"P.S.\"?"],
+        one(
+            "detectable_content:postscript",
+            json!({"postscript_marker": "P.S."}),
+        ),
+        &[
+            "Add a postscript starting with P.S.",
+            "Does the response include a postscript starting with \"P.S.\"?",
+        ],
     );
     check(
-        one("detectable_content:number_placeholders", json!({"num_placeholders": 3})),
+        one(
+            "detectable_content:number_placeholders",
+            json!({"num_placeholders": 3}),
+        ),
         &["Include at least three placeholders in square brackets, such as [name]."],
     );
     check(
-        one("detectable_format:number_highlighted_sections", json!({"num_highlights": 2})),
-        &["Highlight at least 2 sections in your answer with markdown, i.e. *highlighted section*."],
+        one(
+            "detectable_format:number_highlighted_sections",
+            json!({"num_highlights": 2}),
+        ),
+        &[
+            "Highlight at least 2 sections in your answer with markdown, i.e. *highlighted section*.",
+        ],
     );
 }
 
@@ -306,12 +377,32 @@ fn constraint_and_question_have_to_agree() {
         assert_eq!(found, expected, "{constraint:?} {question}");
     };
     let three = "at least 3 sentences";
-    check(Some(three), "Does the response have at least three sentences?", Some(three));
-    check(None, "Does the response have at least three sentences?", Some(three));
+    check(
+        Some(three),
+        "Does the response have at least three sentences?",
+        Some(three),
+    );
+    check(
+        None,
+        "Does the response have at least three sentences?",
+        Some(three),
+    );
     check(Some(three), "Is the response long enough?", Some(three));
-    check(Some("a certain length"), "Is the response at least 3 sentences long?", Some(three));
-    check(Some(three), "Does the response have at least 4 sentences?", None);
-    check(Some(three), "Are there 3 sentences with 10 words each?", None);
+    check(
+        Some("a certain length"),
+        "Is the response at least 3 sentences long?",
+        Some(three),
+    );
+    check(
+        Some(three),
+        "Does the response have at least 4 sentences?",
+        None,
+    );
+    check(
+        Some(three),
+        "Are there 3 sentences with 10 words each?",
+        None,
+    );
     check(Some(three), "Do 3 sentences mention \"tea\"?", None);
     check(Some("about tea"), "Is it about tea?", None);
 }

@@ -256,7 +256,7 @@ impl<'a> Llm<'a> {
         try_join_all(calls).await
     }
 
-    /// Label probabilities; what is not a number is 0.
+    /// Label probabilities; a suffix with one that is not a number has no mass.
     ///
     /// # Errors
     /// As [`Llm::generate`].
@@ -402,13 +402,15 @@ struct Call<'a> {
     key: CallKey,
 }
 
-/// The log is JSON, which has no such numbers: a probability that is none counts as 0.
+/// The log is JSON, which has no such numbers: where one is not finite, it is 0, and nothing
+/// that was said with it has any mass.
 fn finite(mut scores: Scores) -> Scores {
     for one in &mut scores.suffixes {
-        for probability in one.probabilities.iter_mut().chain([&mut one.mass]) {
-            if !probability.is_finite() {
-                *probability = 0.0;
-            }
+        let numbers = || one.probabilities.iter().chain([&one.mass]);
+        if numbers().any(|number| !number.is_finite()) {
+            one.mass = 0.0;
+            let not_finite = one.probabilities.iter_mut().filter(|p| !p.is_finite());
+            not_finite.for_each(|probability| *probability = 0.0);
         }
     }
     scores

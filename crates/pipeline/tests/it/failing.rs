@@ -159,9 +159,9 @@ fn scores_that_are_no_numbers_are_logged_as_none_and_read_back() {
     let first = run(folder.path(), &nan());
     let before = files(folder.path());
     assert_eq!(before["sft.jsonl"], "", "no probability is none above 0.7");
-    // Another version of the recipe runs every row again, from the log.
+    // Another prompt runs every row again; what it does not change is in the log.
     let mut manifest = toy::manifest(Shard::ALL);
-    manifest.recipe = "toy 2".into();
+    manifest.prompts.insert("judge".into(), "p2".into());
     let again = nan();
     let opened = Run::open(folder.path(), manifest, OnChange::Refuse).unwrap();
     let second = opened

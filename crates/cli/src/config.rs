@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 const ENV_PREFIX: &str = "AUTODIDACT_";
+/// Variables with the prefix that are no keys: where tests find their golden data.
+const NOT_KEYS: [&str; 1] = ["AUTODIDACT_SHARED"];
 const ALIASES: &str = "aliases";
 
 /// What a key holds.
@@ -177,6 +179,23 @@ pub(crate) struct Config {
 /// Recipes whose settings may stand in a table of their own.
 const RECIPES: [&str; 1] = ["ultraif"];
 
+/// Built-in settings of a recipe; its keys.
+fn recipe_defaults(recipe: &str) -> toml::Table {
+    match recipe {
+        "ultraif" => toml::Table::try_from(synth::ultraif::Settings::default())
+            .expect("the settings are a table without nulls"),
+        _ => toml::Table::new(),
+    }
+}
+
+/// Every setting of every recipe: recipe and key.
+fn recipe_keys() -> impl Iterator<Item = (&'static str, String)> {
+    RECIPES.into_iter().flat_map(|recipe| {
+        let defaults = recipe_defaults(recipe).into_iter();
+        defaults.map(move |(key, _)| (recipe, key))
+    })
+}
+
 impl Config {
     /// Reads all layers.
     ///
@@ -205,19 +224,9 @@ impl Config {
             let Some(name_of_key) = name.strip_prefix(ENV_PREFIX) else {
                 continue;
             };
-            let origin = Origin::Environment(name.clone());
-            let key = KEYS
-                .iter()
-                .find(|key| env_name(key.name) == name_of_key)
-                .with_context(|| {
-                    unknown(
-                        name,
-                        "the environment",
-                        KEYS.iter()
-                            .map(|key| format!("{ENV_PREFIX}{}", env_name(key.name))),
-                    )
-                })?;
-            config.put(key, from_text(key, text), origin)?;
+            if !NOT_KEYS.contains(&name.as_str()) {
+                config.read_variable(name, name_of_key, text)?;
+            }
         }
         for (name, text) in &sources.set {
             if let Some(alias) = name.strip_prefix("aliases.") {
@@ -225,8 +234,7 @@ impl Config {
                 continue;
             }
             if let Some((recipe, key)) = recipe_key(name) {
-                let value = literal(text).unwrap_or_else(|| Value::String(text.clone()));
-                config.put_recipe(recipe, key, value, Origin::Set);
+                config.put_recipe(recipe, key, value_of(text), Origin::Set)?;
                 continue;
             }
             let key = find(name, "--set")?;
@@ -257,6 +265,22 @@ impl Config {
     /// Every key of this version with its value and origin; unset keys have none.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, Option<&(Value, Origin)>)> {
         KEYS.iter().map(|key| (key.name, self.values.get(key.name)))
+    }
+
+    /// Every setting of every recipe with its value and origin.
+    pub(crate) fn recipe_entries(&self) -> Vec<(String, Value, Origin)> {
+        let entries = RECIPES.into_iter().flat_map(|recipe| {
+            let given = self.recipes.get(recipe);
+            recipe_defaults(recipe)
+                .into_iter()
+                .map(move |(key, default)| {
+                    let (value, origin) = given
+                        .and_then(|given| given.get(&key).cloned())
+                        .unwrap_or((default, Origin::BuiltIn));
+                    (format!("{recipe}.{key}"), value, origin)
+                })
+        });
+        entries.collect()
     }
 
     /// Text of a key, if set.
@@ -311,7 +335,29 @@ impl Config {
         given.map(|(key, (value, origin))| (key.as_str(), value, origin))
     }
 
-    fn put_recipe(&mut self, recipe: &str, key: &str, value: Value, origin: Origin) {
+    /// Takes a variable of the environment over: of a key, or of a recipe's setting.
+    fn read_variable(&mut self, name: &str, name_of_key: &str, text: &str) -> Result<()> {
+        let origin = Origin::Environment(name.to_owned());
+        if let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name_of_key) {
+            return self.put(key, from_text(key, text), origin);
+        }
+        let full = |(recipe, key): &(&str, String)| env_name(&format!("{recipe}.{key}"));
+        if let Some((recipe, key)) = recipe_keys().find(|known| full(known) == name_of_key) {
+            return self.put_recipe(recipe, &key, value_of(text), origin);
+        }
+        let keys = KEYS.iter().map(|key| env_name(key.name));
+        let known = keys.chain(recipe_keys().map(|known| full(&known)));
+        let known = known.map(|key| format!("{ENV_PREFIX}{key}"));
+        bail!(unknown(name, "the environment", known))
+    }
+
+    /// Takes a recipe's setting over; the recipe checks its value.
+    fn put_recipe(&mut self, recipe: &str, key: &str, value: Value, origin: Origin) -> Result<()> {
+        if !recipe_defaults(recipe).contains_key(key) {
+            let name = format!("{recipe}.{key}");
+            let known = recipe_keys().map(|(recipe, key)| format!("{recipe}.{key}"));
+            bail!(unknown(&name, &origin.to_string(), known));
+        }
         let settings = self.recipes.entry(recipe.to_owned()).or_default();
         let stays = settings
             .get(key)
@@ -319,6 +365,7 @@ impl Config {
         if !stays {
             settings.insert(key.to_owned(), (value, origin));
         }
+        Ok(())
     }
 
     fn read_file(&mut self, path: &Path, origin: &Origin) -> Result<()> {
@@ -340,7 +387,7 @@ impl Config {
                 }
                 Value::Table(section) if RECIPES.contains(&name.as_str()) => {
                     for (key, value) in section {
-                        self.put_recipe(&name, &key, value, origin.clone());
+                        self.put_recipe(&name, &key, value, origin.clone())?;
                     }
                 }
                 Value::Table(section) => {
@@ -386,6 +433,11 @@ fn literal(text: &str) -> Option<Value> {
     } else {
         None
     }
+}
+
+/// The value that `text` means where the kind is not known here: TOML, else the text itself.
+fn value_of(text: &str) -> Value {
+    literal(text).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// The value that `text` (of `--set` or the environment) means for this key; text that does
@@ -542,9 +594,51 @@ mod tests {
         );
     }
 
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    /// Local file, environment, `--set`, and what the refusal has to say.
+    fn refuse(cases: &[(&str, Pairs<'_>, Pairs<'_>, &str)]) {
+        let folder = tempfile::tempdir().unwrap();
+        for (local, environment, set, expected) in cases {
+            let mut all = sources(folder.path(), "", local);
+            (all.environment, all.set) = (pairs(environment), pairs(set));
+            let message = Config::read(&all).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+    }
+
+    #[test]
+    fn settings_of_recipes_are_known_by_name() {
+        refuse(&[
+            (
+                "",
+                &[],
+                &[("ultraif.sample", "1")],
+                "--set: unknown key `ultraif.sample`; did you mean `ultraif.samples`?",
+            ),
+            (
+                "[ultraif]\nquux_zork = 1\n",
+                &[],
+                &[],
+                "unknown key `ultraif.quux_zork`; `autodidact config show` lists the keys",
+            ),
+            (
+                "",
+                &[("AUTODIDACT_ULTRAIF_SAMPLE", "1")],
+                &[],
+                "did you mean `AUTODIDACT_ULTRAIF_SAMPLES`?",
+            ),
+            (
+                "",
+                &[("AUTODIDACT_SHARE", "x")],
+                &[],
+                "unknown key `AUTODIDACT_SHARE`",
+            ),
+        ]);
+    }
+
     #[test]
     fn wrong_keys_and_values_say_where_and_what() {
-        type Pairs<'a> = &'a [(&'a str, &'a str)];
         let cases: &[(&str, Pairs<'_>, Pairs<'_>, &str)] = &[
             (
                 "[sampling]\ntempertaure = 1\n",
@@ -590,13 +684,38 @@ mod tests {
                 "`aliases.x`: expected text, got 1",
             ),
         ];
+        refuse(cases);
+    }
+
+    #[test]
+    fn settings_of_recipes_are_listed_with_their_origins() {
         let folder = tempfile::tempdir().unwrap();
-        for (local, environment, set, expected) in cases {
-            let mut all = sources(folder.path(), "", local);
-            (all.environment, all.set) = (pairs(environment), pairs(set));
-            let message = Config::read(&all).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
-        }
+        let mut all = sources(folder.path(), "", "[ultraif]\nrounds = 2\nsamples = 3\n");
+        all.environment = pairs(&[
+            ("AUTODIDACT_SHARED", "/golden"),
+            ("AUTODIDACT_ULTRAIF_SAMPLES", "4"),
+            ("AUTODIDACT_ULTRAIF_EVALUATOR", "logits"),
+        ]);
+        all.set = pairs(&[("ultraif.rule_judge", "false")]);
+        let config = Config::read(&all).unwrap();
+        let entries = config.recipe_entries();
+        let check = |key: &str, value: &str, origin: &str| {
+            let found = entries.iter().find(|(name, ..)| name == key).unwrap();
+            assert_eq!(found.1.to_string(), value, "{key}");
+            assert!(found.2.to_string().ends_with(origin), "{key}: {}", found.2);
+        };
+        check("ultraif.rounds", "2", "local.toml");
+        check("ultraif.samples", "4", "$AUTODIDACT_ULTRAIF_SAMPLES");
+        check(
+            "ultraif.evaluator",
+            "\"logits\"",
+            "$AUTODIDACT_ULTRAIF_EVALUATOR",
+        );
+        check("ultraif.rule_judge", "false", "--set");
+        check("ultraif.threshold", "0.5", "built in");
+        assert_eq!(entries.len(), recipe_keys().count());
+        let given: Vec<&str> = config.recipe("ultraif").map(|(key, ..)| key).collect();
+        assert_eq!(given, ["evaluator", "rounds", "rule_judge", "samples"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) struct RunProgress {
     told: Instant,
     width: usize,
     estimated: bool,
+    failure_told: bool,
 }
 
 impl RunProgress {
@@ -29,6 +30,7 @@ impl RunProgress {
             told: Instant::now(),
             width: 0,
             estimated: false,
+            failure_told: false,
         }
     }
 
@@ -42,6 +44,13 @@ impl RunProgress {
                 output::say(&estimate);
             }
         }
+        if let (Some(failure), false) = (&state.failure, self.failure_told) {
+            self.failure_told = true;
+            self.finish();
+            output::say(&format!(
+                "a call failed, and its row stays open for the same command to ask again: {failure}"
+            ));
+        }
         let every = Duration::from_secs(if self.watched { 1 } else { 10 });
         if self.told.elapsed() < every {
             return;
@@ -52,6 +61,15 @@ impl RunProgress {
             output::ask(&format!("\r{line:<width$}", width = self.width));
             self.width = line.chars().count();
         } else {
+            output::say(&line);
+        }
+    }
+
+    /// Says it now, with what each stage has cost.
+    pub(crate) fn snapshot(&mut self, state: &Progress) {
+        self.finish();
+        output::say(&self.line(state));
+        for line in stage_lines(state) {
             output::say(&line);
         }
     }
@@ -79,6 +97,9 @@ impl RunProgress {
             format!("in {:.0} tok/s", sum(|s| s.prompt_tokens) / seconds),
             format!("{} calls under way", state.calls_in_flight),
         ];
+        if state.rows_failed > 0 {
+            parts.push(format!("{} rows to be asked again", state.rows_failed));
+        }
         parts.extend(
             self.remaining(state)
                 .map(|left| format!("ETA {}", duration(left))),
@@ -128,6 +149,17 @@ impl RunProgress {
     }
 }
 
+/// Calls and tokens of each stage.
+fn stage_lines(state: &Progress) -> Vec<String> {
+    let line = |(stage, one): (&String, &StageUse)| {
+        format!(
+            "  {stage}: {} calls, {} from the log, {} tokens read ({} of them cached), {} written",
+            one.asked, one.reused, one.prompt_tokens, one.cached_tokens, one.completion_tokens
+        )
+    };
+    state.stages.iter().map(line).collect()
+}
+
 /// Hours and minutes, or less.
 fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -163,5 +195,27 @@ mod tests {
         assert_eq!(progress(Some(4)).rows_left(&nothing), None);
         assert_eq!(progress(None).remaining(&nothing), None);
         assert_eq!(duration(Duration::from_secs(3725)), "1 h 2 min");
+    }
+
+    #[test]
+    fn a_snapshot_has_each_stage_and_what_failed() {
+        let one = StageUse {
+            asked: 3,
+            reused: 2,
+            prompt_tokens: 50,
+            cached_tokens: 40,
+            completion_tokens: 7,
+        };
+        let state = Progress {
+            rows_done: 10,
+            rows_failed: 4,
+            stages: [("judge".to_owned(), one)].into(),
+            ..Progress::default()
+        };
+        let expected =
+            "  judge: 3 calls, 2 from the log, 50 tokens read (40 of them cached), 7 written";
+        assert_eq!(stage_lines(&state), [expected]);
+        let line = RunProgress::new(None, 10, &Shard::ALL).line(&state);
+        assert!(line.contains("4 rows to be asked again"), "{line}");
     }
 }

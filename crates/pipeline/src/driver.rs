@@ -102,6 +102,10 @@ pub struct Progress {
     pub calls_in_flight: usize,
     /// Calls and tokens by stage, of this invocation.
     pub stages: BTreeMap<String, StageUse>,
+    /// Rows that a failed call left without an outcome; the next invocation asks again.
+    pub rows_failed: u64,
+    /// Why the last of these calls failed.
+    pub failure: Option<String>,
     /// Since the phase began.
     pub elapsed: Duration,
 }
@@ -115,7 +119,8 @@ pub struct Report {
     pub progress: Progress,
     /// Rows that wait for a model that is not loaded.
     pub parked: u64,
-    /// Stopped before its end.
+    /// Ended before its end: stopped, or with rows whose calls failed. The same command
+    /// continues.
     pub interrupted: bool,
 }
 
@@ -150,6 +155,9 @@ const WINDOW: u64 = 64;
 const HEADS: usize = 4096;
 /// Rows read from the source before signals are looked at again.
 const ROWS_PER_TURN: usize = 8192;
+/// Calls that fail one after the other, none between them succeeding, after which no new row
+/// is begun; or four times the concurrency, if that is more.
+const FAILED_IN_A_ROW: u64 = 100;
 /// Between two looks at signals and two reports of progress.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two writes of the stage counters.
@@ -203,6 +211,7 @@ where
         from_before: 0,
         parked: 0,
         interrupted_rows: 0,
+        failed_rows: 0,
         started: Instant::now(),
         told: None,
         saved: None,
@@ -280,6 +289,7 @@ struct Driver<'a, 'h, I, S, Fut> {
     from_before: u64,
     parked: u64,
     interrupted_rows: u64,
+    failed_rows: u64,
     started: Instant,
     told: Option<Instant>,
     saved: Option<Instant>,
@@ -339,7 +349,19 @@ where
             .as_ref()
             .map_or(0, |fold| self.reader.position - fold.position);
         let enough = self.fold.as_ref().is_some_and(|fold| fold.cutoff.is_some());
-        stop == 0 && !self.reader.ended && !enough && self.reader.position < limit && ahead < window
+        stop == 0
+            && !self.reader.ended
+            && !enough
+            && self.reader.position < limit
+            && ahead < window
+            && !self.is_hopeless()
+    }
+
+    /// Whether new rows would only fail like those before them.
+    fn is_hopeless(&self) -> bool {
+        let failed = self.shared.failed.borrow();
+        let too_many = FAILED_IN_A_ROW.max(4 * self.options.concurrency as u64);
+        failed.engine_stopped || failed.in_a_row >= too_many
     }
 
     fn read_rows(&mut self) -> Result<bool, PipelineError> {
@@ -429,6 +451,7 @@ where
             Ok(outcome) => self.end(position, id, outcome),
             Err(Wait::Model) => self.parked += 1,
             Err(Wait::Interrupted) => self.interrupted_rows += 1,
+            Err(Wait::Failed) => self.failed_rows += 1,
         }
     }
 
@@ -510,6 +533,8 @@ where
             rows_in_flight: self.rows.len(),
             calls_in_flight: self.shared.in_flight.get(),
             stages: self.shared.stages.borrow().clone(),
+            rows_failed: self.failed_rows,
+            failure: self.shared.failed.borrow().last.clone(),
             elapsed: self.started.elapsed(),
         }
     }
@@ -548,7 +573,7 @@ where
         let mut funnel = self.funnel;
         if !enough {
             // Rows past a reached target were never needed; all others are accounted for.
-            funnel.unfinished = self.parked + self.interrupted_rows;
+            funnel.unfinished = self.parked + self.interrupted_rows + self.failed_rows;
             funnel.read += funnel.unfinished;
         }
         funnel.assert_sum();
@@ -558,7 +583,8 @@ where
             funnel,
             progress,
             parked: self.parked,
-            interrupted: stopped && !enough && (left_over || self.interrupted_rows > 0),
+            interrupted: !enough
+                && (self.failed_rows > 0 || stopped && (left_over || self.interrupted_rows > 0)),
         })
     }
 }

@@ -72,8 +72,10 @@ pub enum Stop {
 pub enum Wait {
     /// The model of one of its roles is not loaded.
     Model,
-    /// The run is being stopped.
+    /// The run is being stopped, or its engine has.
     Interrupted,
+    /// A call failed for no fault of its own; the next invocation asks again.
+    Failed,
 }
 
 /// Ends a row: rejected at `stage` for `reason`.
@@ -108,6 +110,19 @@ pub(crate) struct Shared<'a> {
     pub(crate) failure: RefCell<Option<PipelineError>>,
     /// Calls on their way.
     pub(crate) in_flight: Cell<usize>,
+    /// Calls that failed for no fault of their own.
+    pub(crate) failed: RefCell<FailedCalls>,
+}
+
+/// Calls that failed, and may succeed if they are asked again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FailedCalls {
+    /// Since the last call that succeeded.
+    pub(crate) in_a_row: u64,
+    /// Why the last one failed.
+    pub(crate) last: Option<String>,
+    /// Whether the engine answers no calls any more.
+    pub(crate) engine_stopped: bool,
 }
 
 impl<'a> Shared<'a> {
@@ -120,7 +135,30 @@ impl<'a> Shared<'a> {
             stages: RefCell::default(),
             failure: RefCell::default(),
             in_flight: Cell::default(),
+            failed: RefCell::default(),
         }
+    }
+
+    /// What becomes of a row whose call at `stage` failed.
+    fn request_failed(&self, stage: &str, error: &RequestError) -> Stop {
+        let reason = match error {
+            RequestError::EngineStopped => {
+                self.failed.borrow_mut().engine_stopped = true;
+                return Stop::Wait(Wait::Interrupted);
+            }
+            RequestError::Forward(_) => {
+                let mut failed = self.failed.borrow_mut();
+                failed.in_a_row += 1;
+                failed.last = Some(error.to_string());
+                return Stop::Wait(Wait::Failed);
+            }
+            RequestError::ContextOverflow { .. } => "context_overflow",
+            RequestError::KvPoolTooSmall { .. } => "kv_pool_too_small",
+            RequestError::NotANumber { .. } => "nan_logits",
+            RequestError::Invalid(_) => "invalid_request",
+            RequestError::Grammar(_) => "grammar",
+        };
+        reject(stage, reason, error.to_string())
     }
 }
 
@@ -147,8 +185,9 @@ impl<'a> Llm<'a> {
     /// the role's target.
     ///
     /// # Errors
-    /// A rejection at `stage` if the request fails (`context_overflow`, `engine_error`, …); a
-    /// row that has to wait.
+    /// A rejection at `stage` if the request cannot be answered (`context_overflow`,
+    /// `invalid_request`, …); a row that has to wait, because its model is not loaded, the run
+    /// is being stopped, or the forward pass failed.
     pub async fn generate(
         &self,
         role: &str,
@@ -156,7 +195,11 @@ impl<'a> Llm<'a> {
         request: Generate,
     ) -> Result<Completion, Stop> {
         if request.n != 1 {
-            return Err(reject(stage, "engine_error", "one call is one completion"));
+            return Err(reject(
+                stage,
+                "invalid_request",
+                "one call is one completion",
+            ));
         }
         let target = self.shared.roles.target(role);
         let request = Generate {
@@ -213,7 +256,7 @@ impl<'a> Llm<'a> {
         try_join_all(calls).await
     }
 
-    /// Label probabilities.
+    /// Label probabilities; a suffix with one that is not a number has no mass.
     ///
     /// # Errors
     /// As [`Llm::generate`].
@@ -232,7 +275,7 @@ impl<'a> Llm<'a> {
             call,
             &request,
             |scores: &Scores| scores.usage,
-            async |generator| generator.score(request.clone()).await,
+            async |generator| generator.score(request.clone()).await.map(finite),
         )
         .await
     }
@@ -256,6 +299,11 @@ impl<'a> Llm<'a> {
     /// The row's id.
     pub fn row_id(&self) -> &str {
         self.row
+    }
+
+    /// Digest of who answers the calls of `role`.
+    pub fn identity(&self, role: &str) -> &str {
+        &self.shared.roles.target(role).identity
     }
 
     /// Adds a line to a file of the data; it stays even if the row is rejected later.
@@ -308,7 +356,8 @@ impl<'a> Llm<'a> {
         self.shared.in_flight.update(|calls| calls + 1);
         let answer = ask(generator.as_ref()).await;
         self.shared.in_flight.update(|calls| calls - 1);
-        let answer = answer.map_err(|error| request_failed(stage, &error))?;
+        let answer = answer.map_err(|error| self.shared.request_failed(stage, &error))?;
+        self.shared.failed.borrow_mut().in_a_row = 0;
         let usage = usage(&answer);
         let (sender, logged) = oneshot::channel();
         let entry = LoggedCall {
@@ -353,15 +402,16 @@ struct Call<'a> {
     key: CallKey,
 }
 
-fn request_failed(stage: &str, error: &RequestError) -> Stop {
-    let reason = match error {
-        RequestError::EngineStopped => return Stop::Wait(Wait::Interrupted),
-        RequestError::ContextOverflow { .. } => "context_overflow",
-        RequestError::KvPoolTooSmall { .. } => "kv_pool_too_small",
-        RequestError::NotANumber { .. } => "nan_logits",
-        RequestError::Invalid(_) | RequestError::Grammar(_) | RequestError::Forward(_) => {
-            "engine_error"
+/// The log is JSON, which has no such numbers: where one is not finite, it is 0, and nothing
+/// that was said with it has any mass.
+fn finite(mut scores: Scores) -> Scores {
+    for one in &mut scores.suffixes {
+        let numbers = || one.probabilities.iter().chain([&one.mass]);
+        if numbers().any(|number| !number.is_finite()) {
+            one.mass = 0.0;
+            let not_finite = one.probabilities.iter_mut().filter(|p| !p.is_finite());
+            not_finite.for_each(|probability| *probability = 0.0);
         }
-    };
-    reject(stage, reason, error.to_string())
+    }
+    scores
 }

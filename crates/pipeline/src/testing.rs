@@ -17,7 +17,7 @@ pub enum Asked {
 }
 
 type OnGenerate = dyn Fn(&Generate) -> Result<String, RequestError> + Send + Sync;
-type OnScore = dyn Fn(&Score) -> Result<f32, RequestError> + Send + Sync;
+type OnScore = dyn Fn(&Score) -> Result<SuffixScores, RequestError> + Send + Sync;
 type Held = Box<dyn FnOnce() + Send>;
 
 /// Answers requests from functions, and remembers them.
@@ -51,8 +51,17 @@ impl Scripted {
     /// The probability of the first label, after every suffix, comes from `on_score`.
     #[must_use]
     pub fn with_scores(
-        mut self,
+        self,
         on_score: impl Fn(&Score) -> Result<f32, RequestError> + Send + Sync + 'static,
+    ) -> Self {
+        self.with_suffix_scores(move |score| on_score(score).map(|first| whole(first, score)))
+    }
+
+    /// The scores of every suffix come from `on_score` as they are, sensible or not.
+    #[must_use]
+    pub fn with_suffix_scores(
+        mut self,
+        on_score: impl Fn(&Score) -> Result<SuffixScores, RequestError> + Send + Sync + 'static,
     ) -> Self {
         self.on_score = Box::new(on_score);
         self
@@ -132,7 +141,10 @@ impl Generator for Scripted {
 
     fn score(&self, request: Score) -> Pending<Scores> {
         let (reply, answer) = pending();
-        let scores = (self.on_score)(&request).map(|first| scores(first, &request));
+        let scores = (self.on_score)(&request).map(|one| Scores {
+            suffixes: vec![one; request.suffixes.len().max(1)],
+            usage: Usage::default(),
+        });
         lock(&self.asked).push(Asked::Score(request));
         self.deliver(reply, scores);
         answer
@@ -164,19 +176,16 @@ fn completion(index: usize, text: &str, request: &Generate) -> Completion {
     }
 }
 
-fn scores(first: f32, request: &Score) -> Scores {
+/// Scores of one suffix whose labels have all of the mass between them.
+fn whole(first: f32, request: &Score) -> SuffixScores {
     let rest = (1.0 - first) / (request.labels.len().max(2) - 1) as f32;
     let probabilities: Vec<f32> = (0..request.labels.len())
         .map(|label| if label == 0 { first } else { rest })
         .collect();
-    let one = SuffixScores {
+    SuffixScores {
         logprobs: probabilities.iter().map(|p| p.ln()).collect(),
         probabilities,
         mass: 1.0,
-    };
-    Scores {
-        suffixes: vec![one; request.suffixes.len().max(1)],
-        usage: Usage::default(),
     }
 }
 

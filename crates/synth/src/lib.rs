@@ -1,6 +1,7 @@
 //! The papers' recipes as straight-line code over the pipeline's durable handle.
 //!
 //! - `prompts.rs`: what is said to the model, from the folder `prompts/`.
+//! - `rules/`: which constraints in words a checker of `verify` judges.
 //! - `ultraif.rs`: UltraIF, from real prompts to verified pairs.
 //! - `filters/`: refusals, language, contamination, near-duplicates.
 //! - `seeds.rs`: the built-in prompts for trying things out.
@@ -9,5 +10,6 @@
 
 pub mod filters;
 pub mod prompts;
+pub mod rules;
 pub mod seeds;
 pub mod ultraif;

@@ -200,6 +200,11 @@ impl Prompt {
         &self.front.sampling
     }
 
+    /// Tokens an answer may have.
+    pub fn max_tokens(&self) -> usize {
+        self.front.max_tokens
+    }
+
     /// The whole file.
     pub fn text(&self) -> &str {
         &self.text

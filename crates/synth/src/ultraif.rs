@@ -7,24 +7,29 @@ mod agreement;
 mod answering;
 mod composing;
 mod judging;
+mod lineage;
 mod outputs;
 mod settings;
 
 pub use agreement::{Agreement, agreement};
-pub use settings::{Composer, Evaluator, Selection, Settings, SettingsError, Stage, Want};
+pub use settings::{Composer, Evaluator, Rounds, Selection, Settings, SettingsError, Stage, Want};
 
 use crate::filters::{Contamination, language_of};
 use crate::prompts::{PromptError, PromptSet};
+use crate::rules::{Rule, rule_for};
 use answering::respond_and_evaluate;
 use composing::{compose, composer_input};
 use data::{Completion, FinishReason, Generate, Grammar, Message};
 use futures::future::try_join_all;
-use outputs::{Augmented, Decomposed, Question, decompose_grammar, parse, question_grammar};
+use outputs::{
+    Augmented, Decomposed, Question, SENTENCE_CHARS, decompose_grammar, is_cut, parse,
+    question_grammar, rewrite_limit,
+};
 use pipeline::{Llm, Stop, reject};
 use serde_json::{Value, json};
 
 /// Name and version; raised when what becomes of a row changes.
-pub const RECIPE: &str = "ultraif 1";
+pub const RECIPE: &str = "ultraif 2";
 /// Roles that may have a model of their own.
 pub const ROLES: [&str; 5] = ["decompose", "question", "compose", "respond", "judge"];
 /// Verdicts of both evaluators, where both judge.
@@ -47,8 +52,30 @@ pub(crate) struct Instruction {
     /// Turns before it.
     pub(crate) history: Vec<Message>,
     pub(crate) query: String,
-    /// Questions that its answers are judged by.
-    pub(crate) questions: Vec<String>,
+    /// What its answers are judged by.
+    pub(crate) criteria: Vec<Criterion>,
+    /// Constraints added so far.
+    pub(crate) added: usize,
+}
+
+/// What an answer is judged by: a question for a model, and a rule if there is one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Criterion {
+    pub(crate) question: String,
+    pub(crate) rule: Option<Rule>,
+}
+
+impl Criterion {
+    /// For a constraint of `request`, as far as it stands in words of its own.
+    fn new(constraint: Option<&str>, question: String, request: &str, settings: &Settings) -> Self {
+        let rule = settings
+            .rule_judge
+            .then(|| rule_for(constraint, &question, request));
+        Self {
+            question,
+            rule: rule.flatten(),
+        }
+    }
 }
 
 impl Settings {
@@ -100,20 +127,20 @@ pub async fn run(seed: &[Message], llm: &Llm<'_>, context: &Context) -> Result<(
     let settings = &context.settings;
     let mut instruction = read(seed, context)?;
     if settings.does(Stage::Decompose) {
-        let parts = decompose(&instruction, context, llm).await?;
-        let questions = question(&instruction, &parts, context, llm).await?;
-        let rows = composer_rows(&instruction, &parts, &questions, context, llm);
-        if !settings.composes() && !settings.does(Stage::Respond) {
-            return match (settings.does(Stage::Composer), rows) {
-                (true, 0) => Err(reject("composer", "no_constraints", "")),
-                _ => Ok(()),
-            };
+        let own = take_apart(&instruction, context, llm).await;
+        if !settings.goes_on() {
+            return own.map(drop);
         }
-        if settings.judge_own_constraints {
-            instruction.questions = questions.into_iter().flatten().collect();
+        match own {
+            Ok(criteria) if settings.judge_own_constraints => instruction.criteria = criteria,
+            // What is not judged is not missed.
+            Err(Stop::Reject(why)) if !settings.judge_own_constraints => {
+                llm.count(&format!("{}.{}", why.stage, why.reason), 1);
+            }
+            own => drop(own?),
         }
     }
-    let instructions = if settings.composes() {
+    let instructions = if settings.does(Stage::Compose) {
         compose(&instruction, context, llm).await?
     } else {
         vec![instruction]
@@ -143,8 +170,35 @@ fn read(seed: &[Message], context: &Context) -> Result<Instruction, Stop> {
     Ok(Instruction {
         history: history.to_vec(),
         query: last.content.clone(),
-        questions: Vec::new(),
+        criteria: Vec::new(),
+        added: 0,
     })
+}
+
+/// Section 2.1: the seed's own constraints, as criteria and as rows for a composer.
+async fn take_apart(
+    instruction: &Instruction,
+    context: &Context,
+    llm: &Llm<'_>,
+) -> Result<Vec<Criterion>, Stop> {
+    let settings = &context.settings;
+    let parts = decompose(instruction, context, llm).await?;
+    let questions = question(instruction, &parts, context, llm).await?;
+    let rows = composer_rows(instruction, &parts, &questions, context, llm);
+    if rows == 0 && settings.does(Stage::Composer) && !settings.goes_on() {
+        return Err(reject("composer", "no_constraints", ""));
+    }
+    let judged = parts.constraints.iter().zip(questions);
+    let criteria = judged.filter_map(|(part, question)| {
+        let constraint = Some(part.constraint.as_str());
+        Some(Criterion::new(
+            constraint,
+            question?,
+            &instruction.query,
+            settings,
+        ))
+    });
+    Ok(criteria.collect())
 }
 
 /// Section 2.1: the bare query and its typed constraints.
@@ -154,16 +208,20 @@ async fn decompose(
     llm: &Llm<'_>,
 ) -> Result<Decomposed, Stop> {
     let variables = json!({"prompt": instruction.query});
-    let request = context.request("ultraif/decompose", variables, 0, decompose_grammar())?;
+    let grammar = decompose_grammar(&instruction.query);
+    let request = context.request("ultraif/decompose", variables, 0, grammar)?;
     let answer = llm.generate("decompose", "decompose", request).await?;
     let mut parts = parse_whole::<Decomposed>(&answer, "decompose")?;
     if !parts.complex {
         parts.constraints.clear();
     }
-    // A request that did not change lost no constraint.
+    // A request that did not change lost no constraint, and one that was cut lost too much.
+    let limit = rewrite_limit(&instruction.query);
     parts.constraints.retain(|one| {
         let simplified = one.simplified_query.trim();
-        !simplified.is_empty() && simplified != instruction.query.trim()
+        let whole =
+            !is_cut(&one.simplified_query, limit) && !is_cut(&one.constraint, SENTENCE_CHARS);
+        whole && !simplified.is_empty() && simplified != instruction.query.trim()
     });
     llm.count("decompose.constraints", parts.constraints.len() as u64);
     if !context.settings.does(Stage::Question) {
@@ -195,7 +253,7 @@ async fn question(
         // One constraint without a question does not end the row.
         let question = parse_whole::<Question>(&answer, "question").ok();
         let question = question.map(|one| one.question.trim().to_owned());
-        let question = question.filter(|text| !text.is_empty());
+        let question = question.filter(|text| !text.is_empty() && !is_cut(text, SENTENCE_CHARS));
         if question.is_none() {
             llm.count("question.none", 1);
         }
@@ -225,13 +283,12 @@ fn composer_rows(
         };
         let assistant = serde_json::to_string(&augmented).expect("our own types have string keys");
         let id = format!("{}#{rows}", llm.row_id());
-        let meta = json!({"type": part.kind, "constraint": part.constraint});
         llm.record(
             "composer.jsonl",
             json!({
                 "id": id,
                 "messages": [Message::new("user", user), Message::new("assistant", assistant)],
-                "meta": meta.to_string(),
+                "meta": lineage::of_composer_row(part, context, llm),
             }),
         );
         rows += 1;
@@ -248,7 +305,12 @@ impl Instruction {
     }
 
     fn as_record(&self, id: &str) -> Value {
-        json!({"id": id, "prompt": self.as_messages(), "questions": self.questions})
+        json!({"id": id, "prompt": self.as_messages(), "questions": self.questions()})
+    }
+
+    fn questions(&self) -> Vec<&str> {
+        let criteria = self.criteria.iter();
+        criteria.map(|one| one.question.as_str()).collect()
     }
 
     /// Earlier turns for people and judges; empty if there are none.

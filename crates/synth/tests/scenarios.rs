@@ -6,7 +6,7 @@
     reason = "helpers of tests, outside of any #[test]; tables of cases"
 )]
 
-use data::{Generate, Message, Prompt, Rejection, Score};
+use data::{Generate, Message, Prompt, Rejection, Score, SuffixScores};
 use pipeline::testing::{Asked, Scripted};
 use pipeline::{
     AdmitAll, DriveOptions, Llm, Manifest, OnChange, Roles, Run, Shard, Sourced, Target,
@@ -17,7 +17,9 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use synth::filters::Contamination;
 use synth::prompts::PromptSet;
-use synth::ultraif::{self, Composer, Context, Evaluator, Selection, Settings, Stage, Want};
+use synth::ultraif::{
+    self, Composer, Context, Evaluator, Rounds, Selection, Settings, Stage, Want,
+};
 
 /// What is said at a stage instead of the usual: which answer of the stage (all if `None`).
 type Said = (&'static str, Option<usize>, &'static str);
@@ -100,6 +102,33 @@ fn usual(stage: &str, nth: usize, request: &Generate) -> String {
 }
 
 fn run(settings: &Settings, seed: &[Message], said: &[Said], benchmark: &[&str]) -> End {
+    let scores = |score: &Score| {
+        let Prompt::Messages(messages) = &score.prefix else {
+            return Err(data::RequestError::Invalid(
+                "the judge sends messages".into(),
+            ));
+        };
+        let bad = messages.last().unwrap().content.contains("bad");
+        Ok(label_scores(if bad { 0.2 } else { 0.9 }, 1.0))
+    };
+    run_scored(settings, seed, said, benchmark, scores)
+}
+
+fn label_scores(yes: f32, mass: f32) -> SuffixScores {
+    SuffixScores {
+        logprobs: vec![yes.ln(), (1.0 - yes).ln()],
+        probabilities: vec![yes, 1.0 - yes],
+        mass,
+    }
+}
+
+fn run_scored(
+    settings: &Settings,
+    seed: &[Message],
+    said: &[Said],
+    benchmark: &[&str],
+    scores: impl Fn(&Score) -> Result<SuffixScores, data::RequestError> + Send + Sync + 'static,
+) -> End {
     settings.validate().unwrap();
     let said = said.to_vec();
     let counts = Mutex::new(BTreeMap::<&str, usize>::new());
@@ -114,13 +143,7 @@ fn run(settings: &Settings, seed: &[Message], said: &[Said], benchmark: &[&str])
             .find(|(at, which, _)| *at == stage && which.is_none_or(|which| which == nth));
         Ok(own.map_or_else(|| usual(stage, nth, request), |own| own.2.to_owned()))
     })
-    .with_scores(|score: &Score| {
-        let Prompt::Messages(messages) = &score.prefix else {
-            return Ok(f32::NAN);
-        };
-        let bad = messages.last().unwrap().content.contains("bad");
-        Ok(if bad { 0.2 } else { 0.9 })
-    });
+    .with_suffix_scores(scores);
     let model = Arc::new(model);
     let context = Context {
         prompts: PromptSet::embedded(),
@@ -349,22 +372,42 @@ fn each_way_a_row_can_end() {
             "judge: no JSON never passes",
             same,
             vec![("judge", None, "YES")],
-            "select/no_response_passes",
+            "select/no_verdict",
             "judge.unparsed",
         ),
         (
             "judge: cut never passes",
             same,
             vec![("judge", None, "{\"verdicts\": […")],
-            "select/no_response_passes",
+            "select/no_verdict",
             "judge.truncated",
         ),
         (
             "judge: too few never pass",
             same,
             vec![("judge", None, "{\"verdicts\": []}")],
-            "select/no_response_passes",
+            "select/no_verdict",
             "judge.miscounted",
+        ),
+        (
+            "judge: neither YES nor NO never passes",
+            |s| s.judge_own_constraints = false,
+            vec![(
+                "judge",
+                None,
+                "{\"verdicts\": [{\"explanation\": \"\", \"verdict\": \"PARTIAL\"}, \
+                 {\"explanation\": \"\", \"verdict\": \"YES\"}, \
+                 {\"explanation\": \"\", \"verdict\": \"YES\"}]}",
+            )],
+            "select/no_verdict",
+            "judge.neither",
+        ),
+        (
+            "not judged, so not missed: decompose has no JSON",
+            |s| s.judge_own_constraints = false,
+            vec![("decompose", None, "no")],
+            "accepted",
+            "decompose.unparsed",
         ),
         (
             "none passes",
@@ -395,7 +438,7 @@ fn each_way_a_row_can_end() {
             "",
         ),
         (
-            "too little mass is no verdict",
+            "YES is not likely enough",
             |s| (s.evaluator, s.threshold) = (Evaluator::Logits, 0.95),
             vec![],
             "select/no_response_passes",
@@ -546,4 +589,421 @@ fn as_published_takes_the_last_of_each() {
     assert_eq!(Settings::as_published().select, Selection::AsPublished);
     assert_eq!(pair(&first), ["good 0", "bad one"]);
     assert_eq!(pair(&last), ["good 4", "bad two"]);
+}
+
+#[test]
+fn what_is_no_probability_is_no_verdict() {
+    let check = |yes: f32, mass: f32, least_mass: f32, expected: &str| {
+        let settings = Settings {
+            evaluator: Evaluator::Logits,
+            least_mass,
+            ..Settings::default()
+        };
+        let scores = move |_: &Score| Ok(label_scores(yes, mass));
+        let end = run_scored(&settings, &user(SEED), &[], &[], scores);
+        assert_eq!(end.verdict, expected, "{yes} {mass} {least_mass}");
+        let undecided = end.counts.get("judge.undecided").copied().unwrap_or(0);
+        assert_eq!(undecided > 0, expected != "accepted", "{:?}", end.counts);
+        assert_eq!(end.rows("sft.jsonl").is_empty(), expected != "accepted");
+    };
+    check(0.9, 0.6, 0.5, "accepted");
+    for (yes, mass) in [
+        (0.9, 0.4),
+        (0.9, 1e-30),
+        (0.9, f32::NAN),
+        (0.9, f32::NEG_INFINITY),
+        (0.9, f32::INFINITY),
+        (f32::NAN, 0.9),
+        (f32::NAN, f32::NAN),
+        (f32::INFINITY, f32::NEG_INFINITY),
+        (1.5, 0.9),
+    ] {
+        check(yes, mass, 0.5, "select/no_verdict");
+    }
+    // Not even where any mass is enough: no share of nothing is a verdict.
+    check(1.0, 0.0, 0.0, "select/no_verdict");
+    check(1.0, f32::NAN, 0.0, "select/no_verdict");
+}
+
+/// Adds a demand that has a rule, and one that has none.
+const NO_COMMAS: Said = (
+    "compose",
+    Some(0),
+    "{\"query\": \"Write about tea. Use no commas.\", \"question\": \"Does the response avoid using commas?\"}",
+);
+
+#[test]
+fn a_rule_judges_where_there_is_one() {
+    let said = [
+        NO_COMMAS,
+        ("respond", Some(0), "tea, milk"),
+        ("respond", Some(1), "tea"),
+    ];
+    let settings = |rule_judge| Settings {
+        rounds: 2,
+        rule_judge,
+        ..Settings::default()
+    };
+    let ruled = run(&settings(true), &user(SEED), &said, &[]);
+    let pair = &ruled.rows("dpo.jsonl")[0];
+    assert_eq!(pair["chosen"][0]["content"], "tea");
+    assert_eq!(pair["rejected"][0]["content"], "tea, milk");
+    let asked = ruled.asked_at("judge");
+    assert_eq!(asked.len(), 2);
+    assert!(
+        asked
+            .iter()
+            .all(|text| !text.contains("avoid using commas"))
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|text| text.contains("1. Is it about tea?\n2. Is it added?"))
+    );
+    assert_eq!(
+        (
+            ruled.counts["judge.by_rule"],
+            ruled.counts["judge.by_model"]
+        ),
+        (2, 4)
+    );
+
+    let meta = meta_of(pair);
+    let verdicts = meta["samples"][1]["verdicts"].as_array().unwrap();
+    let who: Vec<&str> = verdicts
+        .iter()
+        .map(|one| one["by"].as_str().unwrap())
+        .collect();
+    assert_eq!(who, ["model", "rule", "model"]);
+    assert_eq!(
+        verdicts[1],
+        json!({
+            "question": "Does the response avoid using commas?", "yes": false, "by": "rule",
+            "missing": "", "probability": 0.0, "explanation": "1 commas, asked: none",
+            "rule": [{"id": "punctuation:no_comma", "args": {}, "negated": false}],
+        })
+    );
+
+    // The model that says YES to all passes both.
+    let judged = run(&settings(false), &user(SEED), &said, &[]);
+    assert!(judged.asked_at("judge")[0].contains("avoid using commas"));
+    assert_eq!(
+        judged.rows("sft.jsonl")[0]["messages"][1]["content"],
+        "tea, milk"
+    );
+    assert!(!judged.counts.contains_key("judge.by_rule"));
+}
+
+#[test]
+fn a_judge_with_nothing_to_judge_is_not_asked() {
+    for evaluator in [Evaluator::Explain, Evaluator::Logits, Evaluator::Both] {
+        let settings = Settings {
+            rounds: 1,
+            judge_own_constraints: false,
+            evaluator,
+            want: Want::Sft,
+            ..Settings::default()
+        };
+        let said = [NO_COMMAS, ("judge", None, "never asked")];
+        let end = run(&settings, &user(SEED), &said, &[]);
+        assert_eq!(end.verdict, "accepted");
+        assert!(end.asked_at("judge").is_empty());
+        let scored = end
+            .asked
+            .iter()
+            .any(|asked| matches!(asked, Asked::Score(_)));
+        assert!(!scored);
+    }
+    // The seed's own constraints have rules, too.
+    let own = "{\"complex\": true, \"basic_query\": \"Write.\", \"constraints\": [{\"type\": \"numerical\", \"constraint\": \"at most three words\", \"simplified_query\": \"Write.\"}]}";
+    let said = [
+        ("decompose", None, own),
+        ("question", None, "{\"question\": \"Is the length right?\"}"),
+        ("respond", Some(0), "one two three four"),
+        ("respond", Some(1), "one two three"),
+    ];
+    let settings = Settings {
+        stages: vec![
+            Stage::Decompose,
+            Stage::Question,
+            Stage::Respond,
+            Stage::Evaluate,
+        ],
+        ..Settings::default()
+    };
+    let end = run(&settings, &user("Write at most three words."), &said, &[]);
+    assert_eq!(
+        end.rows("dpo.jsonl")[0]["chosen"][0]["content"],
+        "one two three"
+    );
+    assert!(end.asked_at("judge").is_empty());
+}
+
+fn meta_of(row: &Value) -> Value {
+    serde_json::from_str(row["meta"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn a_record_says_where_it_comes_from() {
+    let said = [("respond", Some(1), "bad one")];
+    let end = run(&Settings::default(), &user(SEED), &said, &[]);
+    let again = run(&Settings::default(), &user(SEED), &said, &[]);
+    assert_eq!(end.files, again.files);
+    let (sft, pair) = (
+        meta_of(&end.rows("sft.jsonl")[0]),
+        meta_of(&end.rows("dpo.jsonl")[0]),
+    );
+    let keys =
+        |meta: &Value| -> Vec<String> { meta.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(keys(&sft), keys(&pair));
+    let prompts = PromptSet::embedded();
+    let expected = [
+        "ultraif/decompose",
+        "ultraif/question",
+        "ultraif/compose",
+        "ultraif/respond",
+        "ultraif/judge_explain",
+    ];
+    let digests: BTreeMap<&str, &str> = expected
+        .iter()
+        .map(|id| (*id, prompts.get(id).digest()))
+        .collect();
+    assert_eq!(sft["prompts"], json!(digests.clone()));
+    assert_eq!(sft["recipe"], ultraif::RECIPE);
+    assert_eq!(sft["evaluator"], "explain");
+    assert_eq!(sft["constraints_added"], 3);
+    assert_eq!(
+        sft["models"].as_object().unwrap().len(),
+        ultraif::ROLES.len()
+    );
+    assert!(
+        ultraif::ROLES
+            .iter()
+            .all(|role| sft["models"][role] == "scripted")
+    );
+    assert_eq!(
+        (&sft["sampling"]["temperature"], &sft["sampling"]["top_p"]),
+        (&json!(1.0), &json!(0.95_f32))
+    );
+    assert_eq!(sft["max_tokens"], 1280);
+
+    // The seed in the lineage is the seed of the call.
+    let drawn = end.asked.iter().filter_map(|asked| match asked {
+        Asked::Generate(request) if stage_of(request) == "respond" => Some(request.seed),
+        _ => None,
+    });
+    let drawn: Vec<u64> = drawn.collect();
+    let samples = pair["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    for sample in samples {
+        let index = sample["sample"].as_u64().unwrap() as usize;
+        assert_eq!(sample["seed"].as_u64(), Some(drawn[index]));
+        let verdicts = sample["verdicts"].as_array().unwrap();
+        assert_eq!(verdicts.len(), 4);
+        assert!(
+            verdicts
+                .iter()
+                .all(|one| one["by"] == "model" && one["missing"] == "")
+        );
+    }
+    let composer = meta_of(&end.rows("composer.jsonl")[0]);
+    assert_eq!(composer["prompts"], sft["prompts"]);
+    assert_eq!(composer["models"], sft["models"]);
+    assert_eq!(composer["constraint"], "about tea");
+}
+
+#[test]
+fn strings_that_reach_their_limit_were_cut() {
+    let long = "a".repeat(5000);
+    let query: &'static str = Box::leak(
+        json!({"query": format!("{SEED} {long}"), "question": "q"})
+            .to_string()
+            .into_boxed_str(),
+    );
+    let question: &'static str = Box::leak(json!({"question": long}).to_string().into_boxed_str());
+    let end = run(
+        &Settings::default(),
+        &user(SEED),
+        &[("compose", None, query)],
+        &[],
+    );
+    assert_eq!(end.verdict, "compose/truncated");
+    let end = run(
+        &Settings::default(),
+        &user(SEED),
+        &[("question", None, question)],
+        &[],
+    );
+    assert_eq!(
+        (end.verdict.as_str(), end.counts["question.none"]),
+        ("accepted", 1)
+    );
+    for asked in &end.asked {
+        if let Asked::Generate(Generate {
+            grammar: Some(data::Grammar::JsonSchema(schema)),
+            ..
+        }) = asked
+        {
+            assert!(schema.to_string().contains("maxLength"), "{schema}");
+        }
+    }
+}
+
+#[test]
+fn as_published_keeps_what_no_response_satisfies() {
+    let settings = Settings {
+        want: Want::Sft,
+        ..Settings::as_published()
+    };
+    let check = |said: &[Said], verdict: &str, kept: Option<&str>, counter: &str| {
+        let end = run(&settings, &user(SEED), said, &[]);
+        assert_eq!(end.verdict, verdict, "{said:?}");
+        let rows = end.rows("sft.jsonl");
+        let text = rows
+            .first()
+            .map(|row| row["messages"][1]["content"].as_str().unwrap());
+        assert_eq!(text, kept, "{said:?}");
+        assert!(
+            counter.is_empty() || end.counts[counter] > 0,
+            "{:?}",
+            end.counts
+        );
+    };
+    let sorry = "I'm sorry, but I can't.";
+    // The last of five, whatever it is...
+    check(
+        &[("respond", Some(4), "bad last"), ("respond", None, "bad")],
+        "accepted",
+        Some("bad last"),
+        "",
+    );
+    check(
+        &[("respond", Some(4), "bad, cut…"), ("respond", None, "bad")],
+        "accepted",
+        Some("bad, cut"),
+        "respond.truncated",
+    );
+    // ...also a refusal, which is judged like any other and fails here...
+    check(
+        &[
+            ("respond", Some(4), sorry),
+            ("respond", None, "bad"),
+            ("judge", None, "{\"verdicts\": []}"),
+        ],
+        "accepted",
+        Some(sorry),
+        "respond.refusal",
+    );
+    // ...and passes where the judge says so...
+    check(
+        &[("respond", None, sorry)],
+        "accepted",
+        Some(sorry),
+        "respond.refusal",
+    );
+    // ...but not an empty text, which is none.
+    check(
+        &[
+            ("respond", Some(4), " "),
+            ("respond", Some(3), "bad fourth"),
+            ("respond", None, "bad"),
+        ],
+        "accepted",
+        Some("bad fourth"),
+        "respond.empty",
+    );
+    check(
+        &[("respond", None, "")],
+        "select/empty",
+        None,
+        "respond.empty",
+    );
+}
+
+#[test]
+fn as_published_pairs_skip_what_has_no_verdict() {
+    let settings = Settings {
+        want: Want::Dpo,
+        ..Settings::as_published()
+    };
+    let said = [
+        ("respond", Some(1), "bad one"),
+        ("respond", Some(4), "bad two"),
+        ("judge", Some(4), "no JSON"),
+    ];
+    let end = run(&settings, &user(SEED), &said, &[]);
+    let pair = &end.rows("dpo.jsonl")[0];
+    assert_eq!(pair["chosen"][0]["content"], "good 3");
+    assert_eq!(pair["rejected"][0]["content"], "bad one");
+    // By our own choice, too: what was not judged is no example of a failure.
+    let said = [
+        ("respond", Some(1), "bad one"),
+        ("judge", Some(1), "no JSON"),
+    ];
+    let settings = Settings {
+        want: Want::Dpo,
+        ..Settings::default()
+    };
+    let end = run(&settings, &user(SEED), &said, &[]);
+    assert_eq!(end.verdict, "select/all_responses_pass");
+}
+
+#[test]
+fn as_published_composes_on_after_a_failed_round() {
+    let published = Settings::as_published();
+    assert_eq!(
+        (published.compose_rounds, published.rule_judge),
+        (Rounds::AsPublished, false)
+    );
+    // The second round fails: no second attempt, and the third goes on from the first.
+    let end = run(&published, &user(SEED), &[("compose", Some(1), "no")], &[]);
+    assert_eq!(end.asked_at("compose").len(), 3);
+    let row = &end.rows("sft.jsonl")[0];
+    assert_eq!(
+        row["messages"][0]["content"],
+        "Write about tea. Added. Added."
+    );
+    let meta = meta_of(row);
+    assert_eq!(meta["constraints_added"], 2);
+    assert_eq!(meta["questions"], json!(["Is it added?", "Is it added?"]));
+    // What a rewrite loses is not noticed.
+    let lost = "{\"query\": \"Sing a song of cats.\", \"question\": \"q\"}";
+    let end = run(&published, &user(SEED), &[("compose", Some(0), lost)], &[]);
+    assert_eq!(end.counts["compose.rounds_3"], 1);
+    // No round at all leaves nothing to judge by, which is not a pass.
+    let end = run(&published, &user(SEED), &[("compose", None, "no")], &[]);
+    assert_eq!(end.verdict, "evaluate/no_questions");
+    assert_eq!(end.asked_at("compose").len(), 3);
+}
+
+#[test]
+fn as_published_the_judge_does_not_see_the_conversation() {
+    let seed = [
+        Message::new("user", "Earlier one"),
+        Message::new("assistant", "Earlier two"),
+        Message::new("user", SEED),
+    ];
+    let end = run(&Settings::as_published(), &seed, &[], &[]);
+    assert!(
+        end.asked_at("compose")
+            .iter()
+            .all(|text| text.contains("Earlier two"))
+    );
+    assert!(
+        end.asked_at("judge")
+            .iter()
+            .all(|text| !text.contains("Earlier"))
+    );
+    assert_eq!(end.asked_at("judge").len(), 5);
+    // A rule is not asked either.
+    let settings = Settings {
+        rounds: 1,
+        ..Settings::as_published()
+    };
+    let end = run(&settings, &user(SEED), &[NO_COMMAS], &[]);
+    assert!(
+        end.asked_at("judge")
+            .iter()
+            .all(|text| text.contains("avoid using commas"))
+    );
 }

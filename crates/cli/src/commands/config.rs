@@ -21,6 +21,11 @@ pub(crate) fn show(config: &Config, args: &ConfigShowArgs) -> Result<()> {
         row.extend(args.origin.then_some(from));
         rows.push(row);
     }
+    for (key, value, from) in config.recipe_entries() {
+        let mut row = vec![key, value.to_string()];
+        row.extend(args.origin.then(|| from.to_string()));
+        rows.push(row);
+    }
     for (alias, target) in config.aliases() {
         rows.push(vec![
             format!("aliases.{alias}"),
@@ -38,5 +43,30 @@ fn document(config: &Config) -> Value {
         };
         (key.to_owned(), json!({ "value": value, "origin": origin }))
     });
-    json!({ "config": entries.collect::<Map<_, _>>(), "aliases": config.aliases() })
+    let recipes = config
+        .recipe_entries()
+        .into_iter()
+        .map(|(key, value, origin)| (key, json!({ "value": value, "origin": origin.to_string() })));
+    json!({ "config": entries.chain(recipes).collect::<Map<_, _>>(), "aliases": config.aliases() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn what_an_unknown_key_points_to_lists_all_keys() {
+        let config = Config::read(&Sources::default()).unwrap();
+        let shown = document(&config);
+        for key in [
+            "model",
+            "sampling.top_p",
+            "ultraif.samples",
+            "ultraif.rule_judge",
+        ] {
+            assert_eq!(shown["config"][key]["origin"], "built in", "{key}");
+        }
+        assert_eq!(shown["config"]["ultraif.samples"]["value"], 5);
+    }
 }

@@ -219,6 +219,9 @@ fn drive(
                     output::say("\nfinishing what is under way; once more stops now, and loses nothing either");
                     options.stop.request();
                 }
+                if interrupt.takes_snapshot_request() {
+                    progress.snapshot(state);
+                }
                 progress.tell(state);
             },
         )?;

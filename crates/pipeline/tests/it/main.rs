@@ -6,6 +6,7 @@
 
 mod bounded;
 mod changes;
+mod failing;
 mod killed;
 mod lossless;
 mod shards;

@@ -1,13 +1,14 @@
 //! Answers to an instruction: samples in waves, verdicts, and which of them become data.
 
 use super::judging::{Verdict, judge};
+use super::lineage::of_responses;
 use super::{Context, Instruction};
 use crate::filters::is_refusal;
 use crate::ultraif::settings::{Selection, Stage, Want};
 use data::{Completion, FinishReason, Generate, Message};
 use futures::future::try_join_all;
 use pipeline::{Llm, Stop, reject};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Samples of the first wave where samples stop early.
 const FIRST_WAVE: usize = 2;
@@ -75,7 +76,7 @@ async fn answer_one(
         llm.record("composed.jsonl", instruction.as_record(llm.row_id()));
         return Ok(true);
     }
-    if settings.does(Stage::Evaluate) && instruction.questions.is_empty() {
+    if settings.does(Stage::Evaluate) && instruction.criteria.is_empty() {
         return Err(reject(
             "evaluate",
             "no_questions",
@@ -94,12 +95,14 @@ async fn answer_one(
 }
 
 /// A response with what was said of it.
-struct Sample {
-    index: usize,
+pub(super) struct Sample {
+    pub(super) index: usize,
+    /// What it was drawn with.
+    pub(super) seed: u64,
     text: String,
     /// Why it cannot become data, whatever its verdicts.
     unusable: Option<&'static str>,
-    verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<Verdict>,
 }
 
 impl Sample {
@@ -108,9 +111,9 @@ impl Sample {
         self.unusable.is_none() && self.verdicts.iter().all(|verdict| verdict.yes)
     }
 
-    /// Some question was answered NO, or not at all.
+    /// Some question was answered NO; one without an answer says nothing about the response.
     fn fails(&self) -> bool {
-        self.unusable.is_none() && !self.passes()
+        self.unusable.is_none() && self.verdicts.iter().any(Verdict::is_no)
     }
 }
 
@@ -140,7 +143,7 @@ async fn respond_in_waves(
         let completions = llm.samples("respond", "respond", &request, wave).await?;
         let judged = completions
             .into_iter()
-            .map(|completion| judge_sample(instruction, completion, context, llm));
+            .map(|completion| judge_sample(instruction, (request.seed, completion), context, llm));
         samples.extend(try_join_all(judged).await?);
     }
     Ok(samples)
@@ -172,32 +175,37 @@ fn respond_request(
 
 async fn judge_sample(
     instruction: &Instruction,
-    completion: Completion,
+    (request_seed, completion): (u64, Completion),
     context: &Context,
     llm: &Llm<'_>,
 ) -> Result<Sample, Stop> {
     let text = completion.text.trim().to_owned();
-    let unusable = if completion.finish_reason == FinishReason::Length {
-        Some("truncated")
-    } else if text.is_empty() {
+    let fault = if text.is_empty() {
         Some("empty")
+    } else if completion.finish_reason == FinishReason::Length {
+        Some("truncated")
     } else if is_refusal(&text) {
         Some("refusal")
     } else {
         None
     };
+    if let Some(fault) = fault {
+        llm.count(&format!("respond.{fault}"), 1);
+    }
+    let unusable = match context.settings.select {
+        Selection::First => fault,
+        // An empty text is no response, and nothing to learn.
+        Selection::AsPublished => fault.filter(|fault| *fault == "empty"),
+    };
     let verdicts = match unusable {
         None if context.settings.does(Stage::Evaluate) => {
             judge(instruction, &text, context, llm).await?
         }
-        None => Vec::new(),
-        Some(reason) => {
-            llm.count(&format!("respond.{reason}"), 1);
-            Vec::new()
-        }
+        _ => Vec::new(),
     };
     Ok(Sample {
         index: completion.index,
+        seed: Generate::sample_seed(request_seed, completion.index),
         text,
         unusable,
         verdicts,
@@ -215,15 +223,16 @@ fn select(
     let settings = &context.settings;
     let pass = samples.iter().find(|sample| sample.passes());
     let fail = samples.iter().find(|sample| sample.fails());
+    let last = |is: &dyn Fn(&Sample) -> bool| samples.iter().rev().find(|sample| is(sample));
     llm.count("select.responses", samples.len() as u64);
     let passing = samples.iter().filter(|sample| sample.passes()).count();
     llm.count("select.passing", passing as u64);
     let (for_sft, chosen, rejected) = match settings.select {
         Selection::First => (pass, pass, fail),
         Selection::AsPublished => (
-            pass.or(samples.last()),
-            samples.iter().rev().find(|sample| sample.passes()),
-            samples.iter().rev().find(|sample| sample.fails()),
+            pass.or_else(|| last(&|sample| sample.unusable.is_none())),
+            last(&Sample::passes),
+            last(&Sample::fails),
         ),
     };
     let mut wrote = false;
@@ -234,7 +243,7 @@ fn select(
             "sft.jsonl",
             json!({
                 "id": llm.row_id(), "messages": messages,
-                "meta": meta(instruction, level.reached, &[sample]),
+                "meta": of_responses(instruction, &[sample], context, llm),
             }),
         );
         wrote = true;
@@ -246,7 +255,7 @@ fn select(
                 "id": llm.row_id(), "prompt": instruction.as_messages(),
                 "chosen": [Message::new("assistant", chosen.text.as_str())],
                 "rejected": [Message::new("assistant", rejected.text.as_str())],
-                "meta": meta(instruction, level.reached, &[chosen, rejected]),
+                "meta": of_responses(instruction, &[chosen, rejected], context, llm),
             }),
         );
         wrote = true;
@@ -254,16 +263,8 @@ fn select(
     if wrote {
         return Ok(true);
     }
-    let reason = if samples.iter().all(|sample| sample.unusable.is_some()) {
-        samples
-            .first()
-            .and_then(|sample| sample.unusable)
-            .unwrap_or("no_response")
-    } else if pass.is_none() {
-        "no_response_passes"
-    } else if fail.is_none() && settings.want == Want::Dpo {
-        "all_responses_pass"
-    } else {
+    let reason = why_nothing(samples, settings.want);
+    let Some(reason) = reason else {
         // A response passes at a level that is not the last: nothing to write yet.
         return Ok(false);
     };
@@ -274,12 +275,22 @@ fn select(
     ))
 }
 
-/// What stands behind a record, as one JSON text, so that every row has the same columns.
-fn meta(instruction: &Instruction, level: usize, samples: &[&Sample]) -> String {
-    let samples: Vec<Value> = samples
-        .iter()
-        .map(|sample| json!({"sample": sample.index, "verdicts": sample.verdicts}))
-        .collect();
-    json!({"constraints_added": level, "questions": instruction.questions, "samples": samples})
-        .to_string()
+/// Why no response becomes data; `None` if one could.
+fn why_nothing(samples: &[Sample], want: Want) -> Option<&'static str> {
+    let (passes, fails) = (
+        samples.iter().any(Sample::passes),
+        samples.iter().any(Sample::fails),
+    );
+    if samples.iter().all(|sample| sample.unusable.is_some()) {
+        let first = samples.first().and_then(|sample| sample.unusable);
+        Some(first.unwrap_or("no_response"))
+    } else if !passes && !fails {
+        Some("no_verdict")
+    } else if !passes {
+        Some("no_response_passes")
+    } else if !fails && want == Want::Dpo {
+        Some("all_responses_pass")
+    } else {
+        None
+    }
 }

@@ -1,9 +1,12 @@
 //! Rounds of composing: what is asked, and what an answer has to keep.
 
-use super::outputs::{Augmented, Composed, augmented_grammar, compose_grammar, parse};
-use super::{Context, Instruction, Settings};
+use super::outputs::{
+    Augmented, Composed, SENTENCE_CHARS, augmented_grammar, compose_grammar, is_cut, parse,
+    rewrite_limit,
+};
+use super::{Context, Criterion, Instruction};
 use crate::filters::words;
-use crate::ultraif::settings::Composer;
+use crate::ultraif::settings::{Composer, Rounds};
 use data::{FinishReason, Generate, Message, Prompt, Sampling};
 use pipeline::{Llm, Stop, reject};
 use serde_json::json;
@@ -20,14 +23,18 @@ const LEAKS: [&str; 7] = [
     "new constraint",
 ];
 
+/// What the released code looks for instead.
+const PUBLISHED_LEAKS: [&str; 2] = ["human evaluator", "provide the response in json format"];
+
 /// Share of the earlier words that have to be there still.
 const WORDS_KEPT: f64 = 0.6;
 
-/// Attempts at a round.
+/// Attempts at a round, where it is tried again.
 const ATTEMPTS: usize = 2;
 
-/// Adds constraints one by one; the instruction after each successful round. A round that
-/// fails twice ends the composing, and its reason is counted.
+/// Adds constraints one by one; the instruction after each round. A round that fails twice
+/// ends the composing, and its reason is counted; as published, it leaves the instruction as
+/// it is.
 pub(crate) async fn compose(
     start: &Instruction,
     context: &Context,
@@ -36,9 +43,13 @@ pub(crate) async fn compose(
     let mut rounds = Vec::new();
     let mut latest = start.clone();
     let mut failure = None;
+    let attempts = match context.settings.compose_rounds {
+        Rounds::Checked => ATTEMPTS,
+        Rounds::AsPublished => 1,
+    };
     for round in 1..=context.settings.rounds {
         let mut composed = None;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..attempts {
             let seed = llm.seed("compose", (round - 1) * ATTEMPTS + attempt);
             match compose_once(&latest, seed, context, llm).await? {
                 Ok(next) => {
@@ -51,14 +62,14 @@ pub(crate) async fn compose(
                 }
             }
         }
-        let Some(next) = composed else {
-            break;
-        };
-        latest.query = next.query;
-        latest.questions.push(next.question);
+        match (composed, context.settings.compose_rounds) {
+            (Some(next), _) => latest.add(next, context),
+            (None, Rounds::Checked) => break,
+            (None, Rounds::AsPublished) => {}
+        }
         rounds.push(latest.clone());
     }
-    llm.count(&format!("compose.rounds_{}", rounds.len()), 1);
+    llm.count(&format!("compose.rounds_{}", latest.added), 1);
     match failure.filter(|_| rounds.is_empty()) {
         Some(reason) => Err(reject("compose", reason, "no round succeeded")),
         None => Ok(rounds),
@@ -75,7 +86,8 @@ async fn compose_once(
     let request = match context.settings.composer {
         Composer::Prompted => {
             let variables = json!({"history": before.shown_history(), "query": before.query});
-            context.request("ultraif/compose", variables, seed, compose_grammar())?
+            let grammar = compose_grammar(&before.query);
+            context.request("ultraif/compose", variables, seed, grammar)?
         }
         Composer::Trained => trained_request(before, seed),
     };
@@ -95,7 +107,16 @@ async fn compose_once(
     let Some(composed) = composed else {
         return Ok(Err("unparsed"));
     };
-    Ok(match fault(&before.query, &composed) {
+    let cut = is_cut(&composed.query, rewrite_limit(&before.query))
+        || is_cut(&composed.question, SENTENCE_CHARS);
+    if cut {
+        return Ok(Err("truncated"));
+    }
+    let fault = match context.settings.compose_rounds {
+        Rounds::Checked => fault(&before.query, &composed),
+        Rounds::AsPublished => published_fault(&before.query, &composed),
+    };
+    Ok(match fault {
         None => Ok(composed),
         Some(fault) => Err(fault),
     })
@@ -110,7 +131,7 @@ fn trained_request(before: &Instruction, seed: u64) -> Generate {
         },
         max_tokens: Some(2048),
         seed,
-        grammar: Some(augmented_grammar()),
+        grammar: Some(augmented_grammar(&before.query)),
         ..Generate::new(Prompt::Messages(vec![Message::new(
             "user",
             composer_input(&before.published_history(), &before.query),
@@ -141,6 +162,26 @@ fn fault(before: &str, composed: &Composed) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The same by the released code's tests; an instruction or a question that is empty is none.
+fn published_fault(before: &str, composed: &Composed) -> Option<&'static str> {
+    let lower = composed.query.to_lowercase();
+    if composed.query.trim().is_empty() || composed.question.trim().is_empty() {
+        Some("empty")
+    } else if composed.query == before {
+        Some("repeated")
+    } else if PUBLISHED_LEAKS.iter().any(|leak| lower.contains(leak)) {
+        Some("leaked")
+    } else {
+        None
+    }
+}
+
+/// What was added to `before`, where the rest was left as it was.
+fn addition<'a>(before: &str, after: &'a str) -> Option<&'a str> {
+    let rest = after.trim().strip_prefix(before.trim())?.trim();
+    (!rest.is_empty()).then_some(rest)
 }
 
 /// Whether the demands of `before` are still in `after`, as far as words tell: every number
@@ -182,10 +223,19 @@ fn quotations(text: &str) -> Vec<&str> {
     found
 }
 
-impl Settings {
-    /// Whether composing is part of the run.
-    pub(crate) fn composes(&self) -> bool {
-        self.does(super::Stage::Compose)
+impl Instruction {
+    /// Takes the next round's rewrite and question over.
+    fn add(&mut self, next: Composed, context: &Context) {
+        let constraint = addition(&self.query, &next.query).map(str::to_owned);
+        self.query = next.query;
+        self.added += 1;
+        let criterion = Criterion::new(
+            constraint.as_deref(),
+            next.question,
+            &self.query,
+            &context.settings,
+        );
+        self.criteria.push(criterion);
     }
 }
 
@@ -216,6 +266,32 @@ mod tests {
             "x",
             Some("lost_constraint"),
         );
+    }
+
+    #[test]
+    fn the_released_code_lets_more_pass() {
+        let check = |query: &str, question: &str, expected: Option<&str>| {
+            let composed = Composed {
+                query: query.into(),
+                question: question.into(),
+            };
+            assert_eq!(published_fault("Write.", &composed), expected, "{query}");
+        };
+        check("Sing a song of cats.", "x", None);
+        check("write.", "x", None);
+        check("Write.", "x", Some("repeated"));
+        check("Write for a Human Evaluator.", "x", Some("leaked"));
+        check("Write more.", " ", Some("empty"));
+    }
+
+    #[test]
+    fn additions_stand_behind_what_is_left_as_it_was() {
+        assert_eq!(
+            addition("Write. ", "Write. Use no commas."),
+            Some("Use no commas.")
+        );
+        assert_eq!(addition("Write.", "Write."), None);
+        assert_eq!(addition("Write.", "Please write. More."), None);
     }
 
     #[test]

@@ -9,6 +9,27 @@ use serde_json::{Value, json};
 const KINDS: [&str; 5] = ["content", "numerical", "stylistic", "format", "linguistic"];
 /// Constraints taken from one prompt at most.
 const CONSTRAINTS_MAX: usize = 8;
+/// Longest constraint or question, in characters: a model that never closes a string is not
+/// to spend all of its tokens in it.
+pub(crate) const SENTENCE_CHARS: usize = 400;
+/// Longest explanations of all verdicts together, in characters; one has at least
+/// [`EXPLANATION_CHARS_MIN`] and at most [`SENTENCE_CHARS`] of them.
+const EXPLANATIONS_CHARS: usize = 2400;
+const EXPLANATION_CHARS_MIN: usize = 100;
+/// What a rewritten request may have more than the one before it, in characters.
+const REWRITE_CHARS: usize = 768;
+/// Limits are multiples of this, so that there are few different grammars.
+const LIMIT_STEP: usize = 256;
+
+/// Longest rewrite of `before`, in characters.
+pub(crate) fn rewrite_limit(before: &str) -> usize {
+    (before.chars().count() + REWRITE_CHARS).next_multiple_of(LIMIT_STEP)
+}
+
+/// Whether a string ended only because its limit was reached.
+pub(crate) fn is_cut(text: &str, limit: usize) -> bool {
+    text.chars().count() >= limit
+}
 
 /// A request taken apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,47 +94,58 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     }
 }
 
-pub(crate) fn decompose_grammar() -> Grammar {
+/// For an answer that takes `prompt` apart.
+pub(crate) fn decompose_grammar(prompt: &str) -> Grammar {
+    let rewrite = text(rewrite_limit(prompt));
     let constraint = json!({
         "type": {"enum": KINDS},
-        "constraint": {"type": "string"},
-        "simplified_query": {"type": "string"},
+        "constraint": text(SENTENCE_CHARS),
+        "simplified_query": rewrite,
     });
     let list = json!({
         "type": "array", "maxItems": CONSTRAINTS_MAX, "items": object(&constraint),
     });
     Grammar::JsonSchema(object(&json!({
-        "complex": {"type": "boolean"}, "basic_query": {"type": "string"}, "constraints": list,
+        "complex": {"type": "boolean"}, "basic_query": rewrite, "constraints": list,
     })))
 }
 
 pub(crate) fn question_grammar() -> Grammar {
-    Grammar::JsonSchema(object(&json!({"question": {"type": "string"}})))
+    Grammar::JsonSchema(object(&json!({"question": text(SENTENCE_CHARS)})))
 }
 
-pub(crate) fn compose_grammar() -> Grammar {
-    let text = json!({"type": "string"});
-    Grammar::JsonSchema(object(&json!({"query": text, "question": text})))
+/// For an answer that rewrites `before`.
+pub(crate) fn compose_grammar(before: &str) -> Grammar {
+    let query = text(rewrite_limit(before));
+    Grammar::JsonSchema(object(
+        &json!({"query": query, "question": text(SENTENCE_CHARS)}),
+    ))
 }
 
-pub(crate) fn augmented_grammar() -> Grammar {
+/// The same in the published form.
+pub(crate) fn augmented_grammar(before: &str) -> Grammar {
     let questions = json!({
-        "type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string"},
+        "type": "array", "minItems": 1, "maxItems": 1, "items": text(SENTENCE_CHARS),
     });
     Grammar::JsonSchema(object(&json!({
-        "augmented query": {"type": "string"}, "question": questions,
+        "augmented query": text(rewrite_limit(before)), "question": questions,
     })))
 }
 
 /// Exactly `questions` verdicts.
 pub(crate) fn verdicts_grammar(questions: usize) -> Grammar {
-    let one = object(&json!({
-        "explanation": {"type": "string"}, "verdict": {"enum": ["YES", "NO"]},
-    }));
+    let share = EXPLANATIONS_CHARS / questions.max(1);
+    let explanation = text(share.clamp(EXPLANATION_CHARS_MIN, SENTENCE_CHARS));
+    let one = object(&json!({"explanation": explanation, "verdict": {"enum": ["YES", "NO"]}}));
     let list = json!({
         "type": "array", "minItems": questions, "maxItems": questions, "items": one,
     });
     Grammar::JsonSchema(object(&json!({"verdicts": list})))
+}
+
+/// A string of at most so many characters.
+fn text(limit: usize) -> Value {
+    json!({"type": "string", "maxLength": limit})
 }
 
 /// An object with these properties, all of them and in this order.
@@ -171,5 +203,34 @@ mod tests {
             "{\"augmented query\":\"a \\\"b\\\"\\nc é\",\"question\":[\"q?\"]}"
         );
         assert_eq!(parse::<Augmented>(&text).unwrap(), augmented);
+    }
+    #[test]
+    fn every_string_has_a_limit() {
+        fn check(schema: &Value) {
+            let Value::Object(map) = schema else { return };
+            if map.get("type") == Some(&json!("string")) {
+                assert!(map["maxLength"].as_u64() > Some(0), "{schema}");
+            }
+            map.values().for_each(check);
+        }
+        let grammars = [
+            decompose_grammar("Write."),
+            question_grammar(),
+            compose_grammar("Write."),
+            augmented_grammar("Write."),
+            verdicts_grammar(3),
+        ];
+        for grammar in &grammars {
+            let Grammar::JsonSchema(schema) = grammar else {
+                panic!("{grammar:?}");
+            };
+            assert!(schema.to_string().contains("maxLength"), "{schema}");
+            check(schema);
+        }
+        // The limits of a request follow its length, in steps.
+        assert_eq!(rewrite_limit(""), 768);
+        assert_eq!(rewrite_limit("é"), 1024);
+        assert_eq!(compose_grammar("a"), compose_grammar("bc"));
+        assert!(is_cut("abc", 3) && !is_cut("äb", 3));
     }
 }

@@ -61,7 +61,19 @@ pub enum Selection {
     /// The first that passes, and the first that fails.
     First,
     /// As the released code: the first that passes for SFT, or the last one if none does;
-    /// the last that passes and the last that fails for DPO.
+    /// the last that passes and the last that fails for DPO. Refusals and responses cut by the
+    /// token limit are judged like any other, and counted; an empty one is no response.
+    AsPublished,
+}
+
+/// What a composed instruction has to pass, and what a failed round means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rounds {
+    /// It keeps what was demanded before; a round that fails twice ends the composing.
+    Checked,
+    /// As the released code: it is not what it was before, and has none of two phrases in it;
+    /// a failed round is not tried again and leaves the instruction as it is.
     AsPublished,
 }
 
@@ -101,6 +113,12 @@ pub struct Settings {
     pub least_mass: f32,
     /// Whether the seed's own constraints are judged too.
     pub judge_own_constraints: bool,
+    /// Whether constraints that a checker knows are judged by it instead of the model.
+    pub rule_judge: bool,
+    /// Whether the judge is shown the turns before the instruction.
+    pub judge_sees_history: bool,
+    /// What a composed instruction has to pass.
+    pub compose_rounds: Rounds,
     /// Whether samples stop once they decide the row.
     pub early_stop: bool,
     /// Which responses become data.
@@ -125,6 +143,9 @@ impl Default for Settings {
             threshold: 0.5,
             least_mass: 0.5,
             judge_own_constraints: true,
+            rule_judge: true,
+            judge_sees_history: true,
+            compose_rounds: Rounds::Checked,
             early_stop: true,
             select: Selection::First,
             want: Want::Both,
@@ -147,14 +168,51 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// What the released code does where it differs from the paper and from us: all samples,
-    /// only the composed questions judged, the last verdicts decide, rows that no response
-    /// satisfies are kept, near-duplicates too.
+    /// What the released code does where it differs from the paper and from our defaults.
+    ///
+    /// Reproduced:
+    /// - Every sample is drawn and judged; three rounds, five samples, temperatures and top-p
+    ///   are those of the code in any preset.
+    /// - A round that fails leaves the instruction without a new question and is not tried
+    ///   again; it fails only if it cannot be read, repeats the instruction to the letter, or
+    ///   has one of two phrases of the code's prompts in it. What it loses is not noticed, and
+    ///   earlier questions are not asked anew.
+    /// - Only composed questions are judged; a seed that cannot be taken apart is composed all
+    ///   the same. The model judges all of them, in one call that does not show the
+    ///   conversation.
+    /// - Nothing is filtered: neither refusals, nor responses cut by the token limit, nor
+    ///   near-duplicates, nor languages.
+    /// - SFT takes the first response that passes, else the last; DPO takes the last that
+    ///   passes and the last that fails, and skips responses without a readable verdict.
+    ///
+    /// Not reproduced, because it is a fault of the program and no choice, or cannot happen here:
+    /// - *Verdicts that pass unread* (none at all, fewer than questions, "PARTIAL"): answers
+    ///   are bound to a grammar with as many YES or NO as questions, and no verdict is never a
+    ///   pass. Rows left without a question are rejected (`evaluate`/`no_questions`) instead of
+    ///   passing by default.
+    /// - *Escapes destroyed in composed instructions*, lists and fences misread, invalid
+    ///   examples in the prompts: answers are read as JSON. A round with an empty question
+    ///   fails.
+    /// - *An empty last response* is no target to learn: the last that is not empty is kept,
+    ///   and a row with none is rejected (`select`/`empty`).
+    /// - *Rows skipped, shifted or paired wrongly* (the default split, odd histories, a failed
+    ///   request, alignment by line): a seed is any conversation that ends with the user, each
+    ///   row keeps its own calls, and one that cannot be answered has a named end.
+    /// - *Prompts longer than the context* end by name; no second BOS is added, and the model's
+    ///   own template is used.
+    /// - Prompts are in our words and without the code's examples; answers may have 192 to 1280
+    ///   tokens (2048 of a trained composer) instead of 4096 and 8192, which files in
+    ///   `--prompts` can change.
     pub fn as_published() -> Self {
         Self {
+            evaluator: Evaluator::Explain,
             judge_own_constraints: false,
+            rule_judge: false,
+            judge_sees_history: false,
+            compose_rounds: Rounds::AsPublished,
             early_stop: false,
             select: Selection::AsPublished,
+            language: String::new(),
             near_duplicates: 0.0,
             ..Self::default()
         }
@@ -163,6 +221,34 @@ impl Settings {
     /// Is the stage to be done?
     pub fn does(&self, stage: Stage) -> bool {
         self.stages.contains(&stage)
+    }
+
+    /// Whether anything is done with an instruction once it is taken apart.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.does(Stage::Compose) || self.does(Stage::Respond)
+    }
+
+    /// Ids of the prompts that these settings use, in order.
+    pub(crate) fn prompts(&self) -> Vec<&'static str> {
+        let judges: &[_] = match self.evaluator {
+            Evaluator::Explain => &["ultraif/judge_explain"],
+            Evaluator::Logits => &["ultraif/judge_logits"],
+            Evaluator::Both => &["ultraif/judge_explain", "ultraif/judge_logits"],
+        };
+        let composes: &[_] = match self.composer {
+            Composer::Prompted => &["ultraif/compose"],
+            Composer::Trained => &[],
+        };
+        let stages: [(Stage, &[&'static str]); 5] = [
+            (Stage::Decompose, &["ultraif/decompose"]),
+            (Stage::Question, &["ultraif/question"]),
+            (Stage::Compose, composes),
+            (Stage::Respond, &["ultraif/respond"]),
+            (Stage::Evaluate, judges),
+        ];
+        let done = stages.iter().filter(|(stage, _)| self.does(*stage));
+        done.flat_map(|(_, prompts)| prompts.iter().copied())
+            .collect()
     }
 
     /// Rounds after which instructions are answered, ascending.

@@ -600,3 +600,39 @@ fn a_small_model_from_scratch() {
         "4",
     ]);
 }
+
+#[test]
+fn what_carries_loss_is_shown() {
+    let place = Place::new();
+    place.write("sft.jsonl", conversations());
+    place.write("pairs.jsonl", pairs());
+    let shown = place
+        .good(&["data", "show", "sft.jsonl", "--mask", "-n", "1"])
+        .stdout;
+    assert!(shown.contains("[[Lamp 0 is on shelf 0."), "{shown}");
+    assert!(
+        !shown.split("[[").next().unwrap().contains("Lamp 0 is"),
+        "{shown}"
+    );
+    let shown = place.json(&[
+        "data",
+        "show",
+        "pairs.jsonl",
+        "--mask",
+        "--row",
+        "pair-1",
+        "--json",
+    ]);
+    let sequences = shown["rows"][0]["sequences"].as_array().unwrap();
+    assert_eq!(sequences.len(), 2);
+    for one in sequences {
+        let parts = one["parts"].as_array().unwrap();
+        let trained: Vec<_> = parts
+            .iter()
+            .filter(|part| part["trained"] == true)
+            .collect();
+        assert_eq!(trained.len(), 1, "{one}");
+    }
+    let finished = place.run(&["data", "show", "sft.jsonl", "--mask", "-n", "50"]);
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+}

@@ -79,7 +79,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Run(RunCommand::Status(args)) => done(commands::run::status(&args)),
         Command::Run(RunCommand::Explain(args)) => done(commands::run::explain(&args)),
         Command::Run(RunCommand::Merge(args)) => done(commands::run::merge(&args)),
-        Command::Data(command) => commands::data::run(&command),
+        Command::Data(command) => commands::data::run(&mut env, &command),
         Command::Prompts(PromptsCommand::Ls { json }) => done(commands::prompts::ls(json)),
         Command::Prompts(PromptsCommand::Cat { name }) => done(commands::prompts::cat(&name)),
         Command::Prompts(PromptsCommand::Cp { dir }) => done(commands::prompts::cp(&dir)),

@@ -1,5 +1,9 @@
 //! `data`: datasets checked and looked at; no model is needed.
 
+use crate::args::ModelArgs;
+use crate::commands::Env;
+use crate::commands::train::args::TrainOnArg;
+use crate::commands::train::mask::{self, MaskRequest};
 use crate::error::Failure;
 use crate::output;
 use anyhow::Result;
@@ -17,7 +21,7 @@ pub(crate) enum DataCommand {
     /// Validates a dataset: its rows, its card, and what it tells other trainers
     Check(DataCheckArgs),
     /// Prints rows for people
-    Show(DataShowArgs),
+    Show(Box<DataShowArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -41,15 +45,33 @@ pub(crate) struct DataShowArgs {
     /// Prints the row of this id, or on this line
     #[arg(long, value_name = "ID", conflicts_with = "n")]
     pub(crate) row: Option<String>,
+    /// Renders rows as training does for a model, with what carries loss in double brackets
+    #[arg(long)]
+    pub(crate) mask: bool,
+    /// Which of the assistant's turns carry loss
+    #[arg(long, value_enum, default_value = "last", requires = "mask")]
+    pub(crate) train_on: TrainOnArg,
     /// Prints JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 /// Runs the command.
-pub(crate) fn run(command: &DataCommand) -> Result<ExitCode> {
+pub(crate) fn run(env: &mut Env, command: &DataCommand) -> Result<ExitCode> {
     match command {
         DataCommand::Check(args) => check(args),
+        DataCommand::Show(args) if args.mask => {
+            let asked = MaskRequest {
+                file: &args.file,
+                count: if args.row.is_some() { 1 } else { args.n },
+                row: args.row.as_deref(),
+                train_on: args.train_on,
+                json: args.json,
+            };
+            mask::show(env, &args.model, &asked)
+        }
         DataCommand::Show(args) => show(args),
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod args;
 mod course;
 mod estimate;
 mod lm;
+pub(crate) mod mask;
 mod presets;
 mod rows;
 mod samples;

@@ -56,16 +56,21 @@ pub(super) fn prepare(
         end_ids: text.eos_ids(),
         max_length: course.max_length,
     };
-    let train_on = match args.train_on {
-        TrainOnArg::Last => TrainOn::Last,
-        TrainOnArg::AllAssistant => TrainOn::AllAssistant,
-    };
+    let train_on = train_on(args.train_on);
     let mut prepared = Prepared::default();
     let render = |example: &Example| item_tokens(&renderer, method, train_on, example);
     prepared.train = prepared.read(&args.data, &render)?;
     prepared.held_out = prepared.read(&args.course.eval_data, &render)?;
     prepared.choose(args, course.seed)?;
     Ok(prepared)
+}
+
+/// Which turns a flag means.
+pub(super) fn train_on(flag: TrainOnArg) -> TrainOn {
+    match flag {
+        TrainOnArg::Last => TrainOn::Last,
+        TrainOnArg::AllAssistant => TrainOn::AllAssistant,
+    }
 }
 
 /// A rendered row, or why it is dropped.

@@ -38,6 +38,7 @@ fn rows(place: &Place, name: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, or one table")]
 fn an_adapter_is_trained_and_used() {
     let place = Place::new();
     place.write("sft.jsonl", conversations());
@@ -322,6 +323,7 @@ fn an_interrupt_stops_with_a_checkpoint() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, or one table")]
 fn bad_input_is_named() {
     let place = Place::new();
     place.write("sft.jsonl", conversations());
@@ -464,6 +466,7 @@ fn fixture(name: &str) -> String {
 
 /// A folder of safetensors: an adapter trained and merged, and all of its weights trained.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, or one table")]
 fn a_folder_is_trained_and_merged() {
     let place = Place::new();
     place.write("sft.jsonl", conversations());

@@ -18,7 +18,7 @@ pub(crate) enum TrainCommand {
     /// Trains a small model from scratch, or all of a model's weights on plain text
     Lm(Box<LmArgs>),
     /// Adds an adapter to the weights it was trained beside
-    Merge(MergeArgs),
+    Merge(Box<MergeArgs>),
     /// Lists the presets with their settings and where those come from
     Presets {
         /// Prints JSON

@@ -65,6 +65,9 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
+/// A row's tokens, or why it is dropped: a short reason and the long one.
+type Rendered = std::result::Result<ItemTokens, (String, String)>;
+
 /// Which turns a flag means.
 pub(super) fn train_on(flag: TrainOnArg) -> TrainOn {
     match flag {
@@ -79,7 +82,7 @@ fn item_tokens(
     method: Method,
     train_on: TrainOn,
     example: &Example,
-) -> std::result::Result<ItemTokens, (String, String)> {
+) -> Rendered {
     let dropped = |dropped: Dropped| (dropped.reason().to_owned(), dropped.to_string());
     match (example, method) {
         (Example::Conversation { messages }, Method::Sft) => {
@@ -114,7 +117,7 @@ impl Prepared {
     fn read(
         &mut self,
         files: &[PathBuf],
-        render: &dyn Fn(&Example) -> std::result::Result<ItemTokens, (String, String)>,
+        render: &dyn Fn(&Example) -> Rendered,
     ) -> Result<Vec<Item>> {
         let mut items = vec![];
         for path in files {

@@ -783,7 +783,7 @@ fn a_record_says_where_it_comes_from() {
     );
     assert_eq!(
         (&sft["sampling"]["temperature"], &sft["sampling"]["top_p"]),
-        (&json!(1.0), &json!(0.95_f32))
+        (&json!(1.0), &json!(0.95))
     );
     assert_eq!(sft["max_tokens"], 1280);
 

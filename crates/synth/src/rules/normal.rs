@@ -21,7 +21,7 @@ static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| regex(r"\b(\d{1,3}),(\d{3})
 static WORD: LazyLock<Regex> = LazyLock::new(|| regex(r"[a-z]+(?:-[a-z]+)?"));
 static OPENING: LazyLock<Regex> = LazyLock::new(|| {
     regex(
-        r"^(?:please |also,? |and |ensure (?:that )?|make sure (?:that )?|you must |you should )+",
+        r"^(?:please |also,? |and |ensure (?:that )?|make sure (?:that |to )?|you must |you should )+",
     )
 });
 

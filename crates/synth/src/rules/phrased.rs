@@ -61,6 +61,7 @@ fn phrase(frame: &str, read: Read) -> Phrase {
         .replace("WHERE", WHERE)
         .replace("NOUN", NOUN)
         .replace("LIST", LIST)
+        .replace("LETTER", "(?:§|(?<letter>[a-z]))")
         .replace("ANSWER", ANSWER)
         .replace("MUST", MUST);
     Phrase {
@@ -124,9 +125,9 @@ fn words() -> Vec<Phrase> {
     const USE: &str = r"(?:include|use|contain|incorporate|feature|mention)s?";
     const AVOID: &str = r"(?:avoid(?:s)?(?: using| including| mentioning| the use of)?|(?:do not|don't|never|not) (?:use|include|mention|contain)|without(?: using| including| mentioning)?|refrains? from (?:using|including|mentioning)|omits?|excludes?)";
     const TIMES: &str = r"(?<count>[^§]*?\d[^§]*?)";
-    let no_letter: Read = |_, normal, _| {
+    let no_letter: Read = |found, normal, _| {
         Some(Rule::all([Constraint::LetterFrequency {
-            letter: letter(normal)?,
+            letter: letter(found, normal)?,
             relation: Relation::LessThan,
             count: 1,
         }]))
@@ -164,17 +165,20 @@ fn words() -> Vec<Phrase> {
             &format!(r"NOUN§ MUST (?:appear|occur|be used|come up) {TIMES}WHERE"),
             frequency,
         ),
-        does(&format!(r"{USE} the letter § {TIMES}"), letters),
+        does(&format!(r"{USE} the letter LETTER {TIMES}"), letters),
         phrase(
-            &format!(r"(?:does|do) the letter § (?:appear|occur|come up) {TIMES}WHERE"),
+            &format!(r"(?:does|do) the letter LETTER (?:appear|occur|come up) {TIMES}WHERE"),
             letters,
         ),
         phrase(
-            &format!(r"the letter § MUST (?:appear|occur|be used|come up) {TIMES}WHERE"),
+            &format!(r"the letter LETTER MUST (?:appear|occur|be used|come up) {TIMES}WHERE"),
             letters,
         ),
-        does(&format!(r"{AVOID} (?:the|any) letter §"), no_letter),
-        is(r"(?:written )?without(?: using)? the letter §", no_letter),
+        does(&format!(r"{AVOID} (?:the|any) letter LETTER"), no_letter),
+        is(
+            r"(?:written )?without(?: using)? the letter LETTER",
+            no_letter,
+        ),
     ]
 }
 
@@ -206,7 +210,7 @@ fn frequency(found: &Captures<'_>, normal: &Normal, _: &str) -> Option<Rule> {
 }
 
 fn letters(found: &Captures<'_>, normal: &Normal, _: &str) -> Option<Rule> {
-    let letter = letter(normal)?;
+    let letter = letter(found, normal)?;
     Range::parse(&found["count"], Unit::Time)?.rule(|relation, count| Constraint::LetterFrequency {
         letter,
         relation,
@@ -214,7 +218,11 @@ fn letters(found: &Captures<'_>, normal: &Normal, _: &str) -> Option<Rule> {
     })
 }
 
-fn letter(normal: &Normal) -> Option<char> {
+/// The letter asked for, quoted or bare.
+fn letter(found: &Captures<'_>, normal: &Normal) -> Option<char> {
+    if let Some(bare) = found.name("letter") {
+        return bare.as_str().chars().next();
+    }
     let [only] = normal.quoted.as_slice() else {
         return None;
     };
@@ -241,8 +249,9 @@ fn languages_and_case() -> Vec<Phrase> {
     const UPPER: &str = r"(?:(?:all |only )?(?:uppercase|upper case|upper-case)(?: letters)?(?: only)?|all caps|all capitals|(?:all|only) capital letters|capital letters only)";
     let lower: Read = |_, _, request| english(request, Constraint::EnglishLowercase);
     let upper: Read = |_, _, request| english(request, Constraint::EnglishCapital);
-    let case = |letters: &str, read: Read| {
+    let case = |letters: &str, read: Read, in_english: Read| {
         vec![
+            is(&format!(r"in english,? and (?:in )?{letters}"), in_english),
             does(&format!(r"{WRITE} {ONLY}(?:in|using) {letters}"), read),
             is(&format!(r"(?:written )?{ONLY}(?:in )?{letters}"), read),
         ]
@@ -258,6 +267,7 @@ fn languages_and_case() -> Vec<Phrase> {
             ),
             language,
         ),
+        phrase("no capital letters are allowed", lower),
         does(
             r"use (?:only|all) (?:lowercase|lower case|lower-case)(?: letters)?",
             lower,
@@ -271,8 +281,12 @@ fn languages_and_case() -> Vec<Phrase> {
             upper,
         ),
     ];
-    phrases.extend(case(LOWER, lower));
-    phrases.extend(case(UPPER, upper));
+    phrases.extend(case(LOWER, lower, |_, _, _| {
+        Some(Rule::all([Constraint::EnglishLowercase]))
+    }));
+    phrases.extend(case(UPPER, upper, |_, _, _| {
+        Some(Rule::all([Constraint::EnglishCapital]))
+    }));
     phrases
 }
 
@@ -299,7 +313,7 @@ fn forms() -> Vec<Phrase> {
     let quotation: Read = |_, _, _| Some(Rule::all([Constraint::Quotation]));
     vec![
         does(
-            r"(?:avoids?(?: using| the use of)?|(?:do not|don't|never|not) (?:use|include|contain)|(?:contain|use|have|include)s? no|no|without(?: using)?|refrains? from using) (?:any )?commas?",
+            r"(?:avoids?(?: using| the use of)?|you are not allowed to use|(?:do not|don't|never|not) (?:use|include|contain)|(?:contain|use|have|include)s? no|no|without(?: using)?|refrains? from using) (?:any )?commas?",
             no_comma,
         ),
         is(
@@ -332,7 +346,7 @@ fn forms() -> Vec<Phrase> {
         does(
             &format!(
                 r"(?:have|contain|include|use)s? (?<count>.*\d+) placeholders?,? (?:(?:represented|marked|written|indicated|enclosed|shown) )?(?:by|in|with) square brackets{}",
-                like(r"\[[^\[\]]*\]")
+                like(r"\[[^\[\]]*\](?:, \[[^\[\]]*\])*")
             ),
             |found, _, _| {
                 let count = at_least(&found["count"])?;
@@ -341,7 +355,7 @@ fn forms() -> Vec<Phrase> {
         ),
         does(
             &format!(
-                r"highlight (?<count>.*\d+) (?:sections?|passages?|phrases?)WHERE (?:with|using|in) (?:markdown(?: asterisks)?|asterisks){}",
+                r"(?:highlight|italicize) (?<count>.*\d+) (?:sections?|passages?|phrases?)WHERE (?:with|using|in) (?:markdown(?: asterisks)?|asterisks){}",
                 like(r"\*[^*]+\*")
             ),
             |found, _, _| {
@@ -375,7 +389,7 @@ fn ends() -> Vec<Phrase> {
             },
         ),
         does(
-            r"(?:add|include|have|contain|end with|append)s?(?: at the end(?: of ANSWER)?,?)? a postscript (?:starting with|beginning with|that starts with|that begins with|which starts with|marked|marked with|introduced by) (?<marker>§|p\.s\.?|p\.p\.s\.?)",
+            r"(?:at the end of ANSWER,? (?:please )?(?:explicitly )?)?(?:add|include|have|contain|end with|append)s?(?: at the end(?: of ANSWER)?,?)? a postscript (?:starting with|beginning with|that starts with|that begins with|which starts with|marked|marked with|introduced by) (?<marker>§|p\.s\.?|p\.p\.s\.?)",
             |found, normal, _| {
                 let named = match &found["marker"] {
                     "§" => normal.quoted.first()?.to_lowercase(),

@@ -183,6 +183,7 @@ fn common_phrasings_have_rules() {
         ),
         &[
             "Do not use the letter 'e'.",
+            "Avoid the letter e.",
             "Is the response written without using the letter \"E\"?",
         ],
     );
@@ -198,6 +199,8 @@ fn common_phrasings_have_rules() {
         one("change_case:english_lowercase", json!({})),
         &[
             "Use only lowercase letters.",
+            "No capital letters are allowed.",
+            "The response must be in English and all lowercase letters.",
             "Is the entire response in lowercase?",
             "Write the response in all lowercase letters",
             "Does the response avoid using any capital letters?",
@@ -207,6 +210,7 @@ fn common_phrasings_have_rules() {
         one("change_case:english_capital", json!({})),
         &[
             "Is the response written in all capital letters?",
+            "Your entire response should be in English, and in all capital letters.",
             "Respond in all caps.",
         ],
     );
@@ -215,6 +219,7 @@ fn common_phrasings_have_rules() {
         &[
             "no commas",
             "Don't use commas",
+            "You are not allowed to use any commas in your response.",
             "Does the response avoid using any commas?",
             "Is the response free of commas?",
             "Does the response contain no commas?",
@@ -270,6 +275,7 @@ fn common_phrasings_have_rules() {
         ),
         &[
             "Add a postscript starting with P.S.",
+            "At the end of your response, please explicitly add a postscript starting with P.S.",
             "Does the response include a postscript starting with \"P.S.\"?",
         ],
     );
@@ -278,7 +284,10 @@ fn common_phrasings_have_rules() {
             "detectable_content:number_placeholders",
             json!({"num_placeholders": 3}),
         ),
-        &["Include at least three placeholders in square brackets, such as [name]."],
+        &[
+            "Include at least three placeholders in square brackets, such as [name].",
+            "Make sure to include at least 3 placeholder represented by square brackets, such as [address], [name].",
+        ],
     );
     check(
         one(

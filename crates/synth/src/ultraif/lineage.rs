@@ -5,6 +5,7 @@ use super::answering::Sample;
 use super::outputs::Extracted;
 use super::{Context, Instruction, RECIPE, ROLES};
 use pipeline::Llm;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Lineage of a record made of `samples`.
@@ -17,12 +18,12 @@ pub(crate) fn of_responses(
     let respond = context.prompts.get("ultraif/respond");
     let samples: Vec<Value> = samples
         .iter()
-        .map(|one| json!({"sample": one.index, "seed": one.seed, "verdicts": one.verdicts}))
+        .map(|one| json!({"sample": one.index, "seed": one.seed, "verdicts": exact(&one.verdicts)}))
         .collect();
     let mut meta = of_run(context, llm);
     meta["constraints_added"] = json!(instruction.added);
     meta["questions"] = json!(instruction.questions());
-    meta["sampling"] = json!(respond.sampling());
+    meta["sampling"] = exact(respond.sampling());
     meta["max_tokens"] = json!(respond.max_tokens());
     meta["evaluator"] = json!(context.settings.evaluator);
     meta["samples"] = json!(samples);
@@ -49,4 +50,10 @@ fn of_run(context: &Context, llm: &Llm<'_>) -> Value {
         "prompts": prompts.collect::<Map<_, _>>(),
         "models": models.into_iter().collect::<Map<_, _>>(),
     })
+}
+
+/// As JSON, with the digits that `f32` has: 0.95, not 0.949999988079071.
+fn exact(value: impl Serialize) -> Value {
+    let text = serde_json::to_string(&value).expect("our own types have string keys");
+    serde_json::from_str(&text).expect("what was just written is JSON")
 }

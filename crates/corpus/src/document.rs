@@ -1,0 +1,483 @@
+//! Documents: conversations in exactly the words that the product uses.
+
+use crate::CorpusError;
+use crate::answer::{Answer, answer};
+use crate::ask::{Ask, AskKind, compatible};
+use crate::dice::Dice;
+use crate::mix::{Mix, Role};
+use crate::reason::reason;
+use crate::scene::{Scene, Source};
+use crate::skill::skill;
+use crate::split::Split;
+use data::Message;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::path::Path;
+use synth::prompts::PromptSet;
+use verify::compose::Kind;
+
+/// A conversation to train on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    /// Its turns; the last is the assistant's.
+    pub messages: Vec<Message>,
+    /// What the last turn does.
+    pub role: Role,
+    /// Task, kind of constraint or skill.
+    pub kind: &'static str,
+    /// Which turns carry loss: the assistant's.
+    pub loss: &'static str,
+    /// Kinds of the request's constraints and whether the answer follows them, for counting.
+    #[serde(skip)]
+    pub checks: Vec<(AskKind, bool)>,
+}
+
+/// A source of documents.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    pub(crate) prompts: PromptSet,
+    pub(crate) mix: Mix,
+    pub(crate) seed: u64,
+}
+
+/// Requests tried for one document.
+const ATTEMPTS: usize = 400;
+/// Share of judged answers that were not asked for what the question asks.
+const UNASKED: f64 = 0.3;
+/// Share of constraints broken beside the one asked about.
+const ALSO_BROKEN: f64 = 0.2;
+
+impl Corpus {
+    /// Documents with the prompts of a folder (as `--prompts` reads it).
+    ///
+    /// # Errors
+    /// The prompts cannot be read, or the mix cannot be used.
+    pub fn new(prompts: &Path, mix: Mix, seed: u64) -> Result<Self, CorpusError> {
+        mix.validate()?;
+        let prompts = PromptSet::with_overrides(prompts)?;
+        Ok(Self { prompts, mix, seed })
+    }
+
+    /// Document `index` of the training part: depends on seed, mix, prompts and index alone.
+    ///
+    /// # Errors
+    /// [`CorpusError::Stuck`] if the mix leaves no request to draw, [`CorpusError::Prompt`] if a
+    /// prompt cannot be filled in.
+    pub fn document(&self, index: u64) -> Result<Document, CorpusError> {
+        let mut dice = Dice::new(self.seed, index);
+        let role = self.mix.role(&mut dice);
+        let source = self.source(Split::Train);
+        for _ in 0..ATTEMPTS {
+            if let Some(document) = self.draw(role, source, &mut dice)? {
+                return Ok(document);
+            }
+        }
+        Err(CorpusError::Stuck {
+            what: format!("{role:?}"),
+        })
+    }
+
+    pub(crate) fn source(&self, split: Split) -> Source<'_> {
+        Source {
+            mix: &self.mix,
+            split,
+        }
+    }
+
+    fn draw(
+        &self,
+        role: Role,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        match role {
+            Role::Respond => self.respond(source, dice),
+            Role::Compose => self.compose(source, dice),
+            Role::Decompose => self.decompose(source, dice),
+            Role::Question => self.question(source, dice),
+            Role::JudgeLogits => self.judge_logits(source, dice),
+            Role::JudgeExplain => self.judge_explain(source, dice),
+            Role::Skill => Ok(Some(skill(dice))),
+        }
+    }
+
+    /// The turns of a prompt of the recipe.
+    pub(crate) fn render(
+        &self,
+        step: &str,
+        variables: &Value,
+    ) -> Result<Vec<Message>, CorpusError> {
+        Ok(self
+            .prompts
+            .get(&format!("ultraif/{step}"))
+            .render(variables)?)
+    }
+
+    /// A request as the responder sees it, after earlier turns.
+    pub(crate) fn respond_prompt(
+        &self,
+        history: &[Message],
+        query: &str,
+    ) -> Result<Vec<Message>, CorpusError> {
+        let mut messages = self.render("respond", &json!({"query": query}))?;
+        let user = messages.len() - 1;
+        messages.splice(user..user, history.iter().cloned());
+        Ok(messages)
+    }
+
+    fn respond(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        let Some((scene, answer)) = responded(source, dice) else {
+            return Ok(None);
+        };
+        let history = match dice.chance(self.mix.history) {
+            true => earlier_turns(source, dice),
+            false => Vec::new(),
+        };
+        let mut messages = self.respond_prompt(&history, &scene.whole_query())?;
+        messages.push(Message::new("assistant", answer.text.as_str()));
+        let checks = scene
+            .asks
+            .iter()
+            .map(|ask| (ask.kind(), ask.holds(&answer.text, &answer.voice)));
+        let checks = checks.collect();
+        Ok(Some(Document {
+            checks,
+            ..document(messages, Role::Respond, scene.errand.task.name())
+        }))
+    }
+
+    fn compose(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        let before = self.mix.count(dice).min(2);
+        let Some(scene) = source.scene(before + 1, None, dice) else {
+            return Ok(None);
+        };
+        let history = match dice.chance(self.mix.history) {
+            true => shown(&earlier_turns(source, dice)),
+            false => String::new(),
+        };
+        let mut messages = self.render(
+            "compose",
+            &json!({"history": history, "query": scene.query(before)}),
+        )?;
+        let added = &scene.asks[before];
+        let composed =
+            json!({"query": scene.whole_query(), "question": source.question(added, dice)});
+        messages.push(Message::new("assistant", composed.to_string()));
+        Ok(Some(document(messages, Role::Compose, added.kind().name())))
+    }
+
+    fn decompose(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        // Three constraints would say the request four times.
+        let count = self.mix.count(dice).min(2);
+        let Some(scene) = source.scene(count, None, dice) else {
+            return Ok(None);
+        };
+        let mut messages = self.render("decompose", &json!({"prompt": scene.whole_query()}))?;
+        let constraint = |(index, ask): (usize, &Ask)| {
+            json!({
+                "type": ask.kind().paper_type(), "constraint": scene.demands[index],
+                "simplified_query": scene.query_without(index),
+            })
+        };
+        let constraints: Vec<Value> = scene.asks.iter().enumerate().map(constraint).collect();
+        let parts = json!({"complex": count > 0, "basic_query": scene.errand.text, "constraints": constraints});
+        messages.push(Message::new("assistant", parts.to_string()));
+        Ok(Some(document(
+            messages,
+            Role::Decompose,
+            scene.errand.task.name(),
+        )))
+    }
+
+    fn question(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        let Some(scene) = source.scene(1, None, dice) else {
+            return Ok(None);
+        };
+        let ask = &scene.asks[0];
+        // Now and then there is nothing to test: the subject, said as a demand.
+        let (constraint, question, kind) = match dice.chance(0.06) {
+            true => (scene.errand.text.clone(), String::new(), "none"),
+            false => (
+                scene.demands[0].clone(),
+                source.question(ask, dice),
+                ask.kind().name(),
+            ),
+        };
+        let variables = json!({"prompt": scene.whole_query(), "constraint": constraint});
+        let mut messages = self.render("question", &variables)?;
+        messages.push(Message::new(
+            "assistant",
+            json!({"question": question}).to_string(),
+        ));
+        Ok(Some(document(messages, Role::Question, kind)))
+    }
+
+    fn judge_logits(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        let kind = self.mix.kind(dice);
+        let yes = dice.chance(0.5);
+        // The cell is fixed before anything is drawn: it stays balanced whatever fails.
+        for _ in 0..ATTEMPTS {
+            if let Some(judged) = judged(source, (kind, yes), dice) {
+                let question = source.question(&judged.ask, dice);
+                let messages = self.judge_messages(&judged, &question)?;
+                let checks = vec![(kind, yes)];
+                return Ok(Some(Document {
+                    checks,
+                    ..document(messages, Role::JudgeLogits, kind.name())
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One question on one answer, and its verdict.
+    pub(crate) fn judge_messages(
+        &self,
+        judged: &Judged,
+        question: &str,
+    ) -> Result<Vec<Message>, CorpusError> {
+        let variables = json!({
+            "history": "", "instruction": judged.query, "response": judged.answer.text, "question": question,
+        });
+        let mut messages = self.render("judge_logits", &variables)?;
+        messages.push(Message::new(
+            "assistant",
+            if judged.yes { "YES" } else { "NO" },
+        ));
+        Ok(messages)
+    }
+
+    fn judge_explain(
+        &self,
+        source: Source<'_>,
+        dice: &mut Dice,
+    ) -> Result<Option<Document>, CorpusError> {
+        // The first kind and every verdict are fixed before anything is drawn.
+        let kind = self.mix.kind(dice);
+        let count = dice.between(1, 3);
+        let broken: Vec<bool> = (0..count).map(|_| dice.chance(0.5)).collect();
+        for _ in 0..ATTEMPTS {
+            let Some(scene) = source.scene(count, Some(kind), dice) else {
+                continue;
+            };
+            let Some(answer) = answer(&scene.errand, &scene.asks, &broken, dice) else {
+                continue;
+            };
+            let questions: Vec<String> = scene
+                .asks
+                .iter()
+                .map(|ask| source.question(ask, dice))
+                .collect();
+            let verdicts: Vec<Value> = scene.asks.iter().zip(&broken).map(|(ask, broken)| {
+                let explanation = reason(ask, &answer.text, !broken);
+                json!({"explanation": explanation, "verdict": if *broken { "NO" } else { "YES" }})
+            }).collect();
+            let mut messages = self.render("judge_explain", &json!({
+                "history": "", "instruction": scene.whole_query(), "response": answer.text, "questions": questions,
+            }))?;
+            messages.push(Message::new(
+                "assistant",
+                json!({"verdicts": verdicts}).to_string(),
+            ));
+            let checks = scene
+                .asks
+                .iter()
+                .map(Ask::kind)
+                .zip(broken.iter().map(|broken| !broken))
+                .collect();
+            return Ok(Some(Document {
+                checks,
+                ..document(messages, Role::JudgeExplain, kind.name())
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Judge documents on an answer that a model gave to a request: one for each constraint
+    /// that a rule can check, with the rule's verdict.
+    ///
+    /// # Errors
+    /// [`CorpusError::Prompt`] if the prompt cannot be filled in.
+    pub fn judge_sampled(
+        &self,
+        asks: &[Ask],
+        response: &str,
+        index: u64,
+    ) -> Result<Vec<Document>, CorpusError> {
+        let mut dice = Dice::new(self.seed ^ SAMPLED, index);
+        let source = self.source(Split::Train);
+        let rules = asks.iter().filter(|ask| ask.rule().is_some());
+        rules
+            .map(|ask| {
+                let yes = ask.holds(response, &[]);
+                let answer = Answer {
+                    text: response.trim().to_owned(),
+                    voice: Vec::new(),
+                };
+                let judged = Judged {
+                    ask: ask.clone(),
+                    yes,
+                    answer,
+                    query: String::new(),
+                };
+                let question = source.question(ask, &mut dice);
+                let messages = self.judge_messages(&judged, &question)?;
+                let checks = vec![(ask.kind(), yes)];
+                Ok(Document {
+                    checks,
+                    ..document(messages, Role::JudgeLogits, ask.kind().name())
+                })
+            })
+            .collect()
+    }
+}
+
+/// Keeps the wording of questions on sampled answers apart from the corpus.
+const SAMPLED: u64 = 0x5a3b_1ed0;
+
+/// An answer, a constraint, and whether it is followed.
+#[derive(Debug, Clone)]
+pub(crate) struct Judged {
+    pub(crate) query: String,
+    pub(crate) answer: Answer,
+    pub(crate) ask: Ask,
+    pub(crate) yes: bool,
+}
+
+/// An answer on which the question has this verdict. Most answers were asked for what the
+/// question asks; some were not.
+pub(crate) fn judged(
+    source: Source<'_>,
+    (kind, yes): (AskKind, bool),
+    dice: &mut Dice,
+) -> Option<Judged> {
+    if dice.chance(UNASKED) {
+        let scene = source.scene(dice.between(0, 2), None, dice)?;
+        let ask = source.ask(kind, scene.errand.topic, dice);
+        let mut all = scene.asks.clone();
+        all.push(ask.clone());
+        if !scene.errand.task.admits(kind)
+            || !compatible(&all)
+            || !source.admits(&scene.errand, &all)
+        {
+            return None;
+        }
+        let broken: Vec<bool> = scene
+            .asks
+            .iter()
+            .map(|_| dice.chance(ALSO_BROKEN))
+            .collect();
+        let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
+        let query = scene.whole_query();
+        // In capitals or small letters, but not taken for English: no example of either.
+        let unclear = match kind {
+            AskKind::Rule(Kind::EnglishCapital) => !answer.text.contains(char::is_lowercase),
+            AskKind::Rule(Kind::EnglishLowercase) => !answer.text.contains(char::is_uppercase),
+            _ => false,
+        };
+        let fits = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
+        return fits.then_some(Judged {
+            query,
+            answer,
+            ask,
+            yes,
+        });
+    }
+    let scene = source.scene(dice.between(1, 3), Some(kind), dice)?;
+    let place = scene.asks.iter().position(|ask| ask.kind() == kind)?;
+    let flags = (0..scene.asks.len()).map(|i| {
+        if i == place {
+            !yes
+        } else {
+            dice.chance(ALSO_BROKEN)
+        }
+    });
+    let broken: Vec<bool> = flags.collect();
+    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
+    Some(Judged {
+        query: scene.whole_query(),
+        answer,
+        ask: scene.asks[place].clone(),
+        yes,
+    })
+}
+
+/// A request and an answer to it that breaks one constraint as often as the mix says.
+fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
+    let mut count = source.mix.count(dice);
+    let must = dice.chance(source.mix.copying).then(|| {
+        let copying = [
+            Kind::Existence,
+            Kind::EndChecker,
+            Kind::NthParagraphFirstWord,
+            Kind::Existence,
+        ];
+        AskKind::Rule(dice.pick(&copying))
+    });
+    let must = must.filter(|kind| source.mix.weight(*kind) > 0.0);
+    if must.is_some() {
+        count = count.max(1);
+    }
+    let breaks = count > 0 && dice.chance(source.mix.violations[count - 1]);
+    for _ in 0..ATTEMPTS {
+        let scene = source.scene(count, must, dice)?;
+        let mut broken = vec![false; count];
+        if breaks {
+            broken[dice.below(count)] = true;
+        }
+        if let Some(answer) = answer(&scene.errand, &scene.asks, &broken, dice) {
+            return Some((scene, answer));
+        }
+    }
+    None
+}
+
+/// A short exchange before the request.
+fn earlier_turns(source: Source<'_>, dice: &mut Dice) -> Vec<Message> {
+    let drawn = source.scene(0, None, dice).and_then(|scene| {
+        let answer = answer(&scene.errand, &[], &[], dice)?;
+        Some((scene.whole_query(), answer.text))
+    });
+    let turns = drawn
+        .map(|(query, text)| vec![Message::new("user", query), Message::new("assistant", text)]);
+    turns.unwrap_or_default()
+}
+
+/// Earlier turns as the recipe shows them to the composer.
+fn shown(history: &[Message]) -> String {
+    let lines: Vec<String> = history
+        .iter()
+        .map(|turn| format!("{}: {}", turn.role, turn.content))
+        .collect();
+    lines.join("\n")
+}
+
+pub(crate) fn document(messages: Vec<Message>, role: Role, kind: &'static str) -> Document {
+    Document {
+        messages,
+        role,
+        kind,
+        loss: "assistant",
+        checks: Vec::new(),
+    }
+}

@@ -435,3 +435,94 @@ fn decorated(text: &str, wish: &Wish, dice: &mut Dice) -> String {
     }
     words.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mix::Mix;
+    use crate::scene::Source;
+    use crate::split::Split;
+    use std::collections::BTreeMap;
+    use verify::compose::{conflict, types_exclude};
+    use verify::{Constraint, strict};
+
+    /// Found and sought answers of one kind: met, broken.
+    #[derive(Default)]
+    struct Tally {
+        met: (usize, usize),
+        broken: (usize, usize),
+    }
+
+    fn check_rules(asks: &[Ask], broken: Option<usize>, text: &str) {
+        for (index, ask) in asks.iter().enumerate() {
+            let Some(rule) = ask.rule() else { continue };
+            let followed = strict(std::slice::from_ref(rule), text)[0].followed;
+            assert_eq!(followed, broken != Some(index), "{rule:?}\n{text}");
+        }
+    }
+
+    fn check_pairs(asks: &[Ask]) {
+        let rules: Vec<Constraint> = asks.iter().filter_map(Ask::rule).cloned().collect();
+        assert_eq!(conflict(&rules), None);
+        for (index, a) in rules.iter().enumerate() {
+            for b in &rules[index + 1..] {
+                assert!(!types_exclude(Kind::of(a), Kind::of(b)));
+            }
+        }
+    }
+
+    fn draws(count: usize) {
+        let mix = Mix::default();
+        let source = Source {
+            mix: &mix,
+            split: Split::Train,
+        };
+        let mut tallies: BTreeMap<AskKind, Tally> = BTreeMap::new();
+        let kinds = AskKind::all();
+        for number in 0..count {
+            let mut dice = Dice::new(77, number as u64);
+            let kind = kinds[number % kinds.len()];
+            let asked = 1 + number % 3;
+            let scene = source.scene(asked, Some(kind), &mut dice).unwrap();
+            let place = scene
+                .asks
+                .iter()
+                .position(|ask| ask.kind() == kind)
+                .unwrap();
+            check_pairs(&scene.asks);
+            let tally = tallies.entry(kind).or_default();
+            tally.met.1 += 1;
+            if let Some(met) = answer(&scene.errand, &scene.asks, &vec![false; asked], &mut dice) {
+                check_rules(&scene.asks, None, &met.text);
+                tally.met.0 += 1;
+            }
+            let mut broken = vec![false; asked];
+            broken[place] = true;
+            tally.broken.1 += 1;
+            if let Some(spoilt) = answer(&scene.errand, &scene.asks, &broken, &mut dice) {
+                check_rules(&scene.asks, Some(place), &spoilt.text);
+                let soft = scene.asks[place].rule().is_none();
+                assert!(!soft || !scene.asks[place].holds(&spoilt.text, &spoilt.voice));
+                tally.broken.0 += 1;
+            }
+        }
+        for (kind, tally) in &tallies {
+            let share = |(found, sought): (usize, usize)| found as f64 / sought as f64;
+            let (met, broken) = (share(tally.met), share(tally.broken));
+            println!("{:50} met {met:.2} broken {broken:.2}", kind.name());
+            assert!(met > 0.6 && broken > 0.4, "{}: {met} {broken}", kind.name());
+        }
+        assert_eq!(tallies.len(), kinds.len());
+    }
+
+    #[test]
+    fn answers_are_what_the_checkers_say() {
+        draws(580);
+    }
+
+    #[test]
+    #[ignore = "20,000 draws, for release builds"]
+    fn answers_are_what_the_checkers_say_at_length() {
+        draws(20_000);
+    }
+}

@@ -136,3 +136,67 @@ impl Scene {
         parts.join(" ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::split::{held_out_combination, held_out_pair, held_out_word};
+
+    fn novelties(scene: &Scene) -> (bool, bool) {
+        let kinds: Vec<AskKind> = scene.asks.iter().map(Ask::kind).collect();
+        let topics = scene.errand.topics();
+        let pair = topics
+            .iter()
+            .any(|topic| kinds.iter().any(|kind| held_out_pair(*topic, *kind)));
+        let combination = kinds
+            .iter()
+            .any(|a| kinds.iter().any(|b| held_out_combination(*a, *b)));
+        (pair, combination)
+    }
+
+    #[test]
+    fn each_split_has_its_novelty_and_no_other() {
+        let mix = Mix::default();
+        for (split, expected) in [
+            (Split::Train, (false, false)),
+            (Split::Pair, (true, false)),
+            (Split::Combination, (false, true)),
+            (Split::Phrasing, (false, false)),
+        ] {
+            let source = Source { mix: &mix, split };
+            for number in 0..300 {
+                let mut dice = Dice::new(4, number);
+                let scene = source.scene(2, None, &mut dice).unwrap();
+                assert_eq!(
+                    novelties(&scene),
+                    expected,
+                    "{split:?} {}",
+                    scene.whole_query()
+                );
+                for (ask, demand) in scene.asks.iter().zip(&scene.demands) {
+                    let last = fill(phrases(ask.kind()).demands[3], ask);
+                    assert_eq!(*demand == last, split == Split::Phrasing, "{demand}");
+                    if let Some(verify::Constraint::Existence { keywords }) = ask.rule() {
+                        let held_out = held_out_word(keywords[0].as_str());
+                        assert_eq!(held_out, split != Split::Train, "{demand}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_demand_can_be_left_out() {
+        let mix = Mix::default();
+        let source = Source {
+            mix: &mix,
+            split: Split::Train,
+        };
+        let scene = source.scene(3, None, &mut Dice::new(1, 1)).unwrap();
+        let [a, b, c] = [0, 1, 2].map(|index| scene.demands[index].as_str());
+        let text = &scene.errand.text;
+        assert_eq!(scene.whole_query(), format!("{text} {a} {b} {c}"));
+        assert_eq!(scene.query_without(1), format!("{text} {a} {c}"));
+        assert_eq!(scene.query(1), format!("{text} {a}"));
+    }
+}

@@ -440,7 +440,7 @@ fn decorated(text: &str, wish: &Wish, dice: &mut Dice) -> String {
 mod tests {
     use super::*;
     use crate::mix::Mix;
-    use crate::scene::Source;
+    use crate::scene::{Must, Source};
     use crate::split::Split;
     use std::collections::BTreeMap;
     use verify::compose::{conflict, types_exclude};
@@ -483,7 +483,7 @@ mod tests {
             let mut dice = Dice::new(77, number as u64);
             let kind = kinds[number % kinds.len()];
             let asked = 1 + number % 3;
-            let scene = source.scene(asked, Some(kind), &mut dice).unwrap();
+            let scene = source.scene(asked, Must::Kind(kind), &mut dice).unwrap();
             let place = scene
                 .asks
                 .iter()

@@ -6,9 +6,11 @@ use crate::ask::{Ask, AskKind, compatible};
 use crate::dice::Dice;
 use crate::mix::{Mix, Role};
 use crate::reason::reason;
-use crate::scene::{Scene, Source};
+use crate::scene::{Must, Scene, Source};
 use crate::skill::skill;
 use crate::split::Split;
+use crate::split::held_out_pair;
+use crate::world::TOPICS;
 use data::Message;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -41,9 +43,11 @@ pub struct Corpus {
 }
 
 /// Requests tried for one document.
-const ATTEMPTS: usize = 400;
+const ATTEMPTS: usize = 100;
+/// Tries in which the answer may be one that was not asked for it.
+const UNASKED_ATTEMPTS: usize = 4;
 /// Share of judged answers that were not asked for what the question asks.
-const UNASKED: f64 = 0.3;
+const UNASKED: f64 = 0.4;
 /// Share of constraints broken beside the one asked about.
 const ALSO_BROKEN: f64 = 0.2;
 
@@ -155,8 +159,9 @@ impl Corpus {
         source: Source<'_>,
         dice: &mut Dice,
     ) -> Result<Option<Document>, CorpusError> {
-        let before = self.mix.count(dice).min(2);
-        let Some(scene) = source.scene(before + 1, None, dice) else {
+        // Rounds begin with few constraints and end with many.
+        let before = dice.below(3);
+        let Some(scene) = source.scene(before + 1, Must::Any, dice) else {
             return Ok(None);
         };
         let history = match dice.chance(self.mix.history) {
@@ -181,7 +186,7 @@ impl Corpus {
     ) -> Result<Option<Document>, CorpusError> {
         // Three constraints would say the request four times.
         let count = self.mix.count(dice).min(2);
-        let Some(scene) = source.scene(count, None, dice) else {
+        let Some(scene) = source.scene(count, Must::Any, dice) else {
             return Ok(None);
         };
         let mut messages = self.render("decompose", &json!({"prompt": scene.whole_query()}))?;
@@ -206,7 +211,7 @@ impl Corpus {
         source: Source<'_>,
         dice: &mut Dice,
     ) -> Result<Option<Document>, CorpusError> {
-        let Some(scene) = source.scene(1, None, dice) else {
+        let Some(scene) = source.scene(1, Must::Any, dice) else {
             return Ok(None);
         };
         let ask = &scene.asks[0];
@@ -233,21 +238,17 @@ impl Corpus {
         source: Source<'_>,
         dice: &mut Dice,
     ) -> Result<Option<Document>, CorpusError> {
-        let kind = self.mix.kind(dice);
-        let yes = dice.chance(0.5);
-        // The cell is fixed before anything is drawn: it stays balanced whatever fails.
-        for _ in 0..ATTEMPTS {
-            if let Some(judged) = judged(source, (kind, yes), dice) {
-                let question = source.question(&judged.ask, dice);
-                let messages = self.judge_messages(&judged, &question)?;
-                let checks = vec![(kind, yes)];
-                return Ok(Some(Document {
-                    checks,
-                    ..document(messages, Role::JudgeLogits, kind.name())
-                }));
-            }
-        }
-        Ok(None)
+        let (kind, yes) = (self.mix.kind(dice), dice.chance(0.5));
+        let Some(judged) = judged(source, (kind, yes), dice) else {
+            return Ok(None);
+        };
+        let question = source.question(&judged.ask, dice);
+        let messages = self.judge_messages(&judged, &question)?;
+        let checks = vec![(kind, yes)];
+        Ok(Some(Document {
+            checks,
+            ..document(messages, Role::JudgeLogits, kind.name())
+        }))
     }
 
     /// One question on one answer, and its verdict.
@@ -277,7 +278,7 @@ impl Corpus {
         let count = dice.between(1, 3);
         let broken: Vec<bool> = (0..count).map(|_| dice.chance(0.5)).collect();
         for _ in 0..ATTEMPTS {
-            let Some(scene) = source.scene(count, Some(kind), dice) else {
+            let Some(scene) = source.scene(count, Must::Kind(kind), dice) else {
                 continue;
             };
             let Some(answer) = answer(&scene.errand, &scene.asks, &broken, dice) else {
@@ -364,62 +365,99 @@ pub(crate) struct Judged {
     pub(crate) yes: bool,
 }
 
-/// An answer on which the question has this verdict. Most answers were asked for what the
-/// question asks; some were not.
+/// An answer on which a question of this kind has this verdict.
+///
+/// The verdict is fixed first, then topic and constraint are drawn, then answers are tried until
+/// one fits: so neither the kind nor its parameters tell anything about the verdict. Most
+/// answers were asked for what the question asks, some were not.
 pub(crate) fn judged(
     source: Source<'_>,
     (kind, yes): (AskKind, bool),
     dice: &mut Dice,
 ) -> Option<Judged> {
-    if dice.chance(UNASKED) {
-        let scene = source.scene(dice.between(0, 2), None, dice)?;
-        let ask = source.ask(kind, scene.errand.topic, dice);
-        let mut all = scene.asks.clone();
-        all.push(ask.clone());
-        if !scene.errand.task.admits(kind)
-            || !compatible(&all)
-            || !source.admits(&scene.errand, &all)
-        {
-            return None;
-        }
-        let broken: Vec<bool> = scene
-            .asks
-            .iter()
-            .map(|_| dice.chance(ALSO_BROKEN))
-            .collect();
-        let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
-        let query = scene.whole_query();
-        // In capitals or small letters, but not taken for English: no example of either.
-        let unclear = match kind {
-            AskKind::Rule(Kind::EnglishCapital) => !answer.text.contains(char::is_lowercase),
-            AskKind::Rule(Kind::EnglishLowercase) => !answer.text.contains(char::is_uppercase),
-            _ => false,
-        };
-        let fits = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
-        return fits.then_some(Judged {
-            query,
-            answer,
-            ask,
-            yes,
-        });
+    let wanted = |topic: &usize| held_out_pair(*topic, kind) == (source.split == Split::Pair);
+    let topics: Vec<usize> = (0..TOPICS.len()).filter(wanted).collect();
+    if topics.is_empty() {
+        return None;
     }
-    let scene = source.scene(dice.between(1, 3), Some(kind), dice)?;
-    let place = scene.asks.iter().position(|ask| ask.kind() == kind)?;
-    let flags = (0..scene.asks.len()).map(|i| {
-        if i == place {
-            !yes
+    let topic = dice.pick(&topics);
+    let ask = source.ask(kind, topic, dice);
+    let asked = (0..ATTEMPTS).find_map(|turn| {
+        // What no answer does by chance is soon given up.
+        if turn < UNASKED_ATTEMPTS && dice.chance(UNASKED) {
+            unasked(source, topic, (&ask, yes), dice)
         } else {
-            dice.chance(ALSO_BROKEN)
+            asked(source, topic, (&ask, yes), dice)
         }
     });
-    let broken: Vec<bool> = flags.collect();
-    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
-    Some(Judged {
-        query: scene.whole_query(),
+    asked.map(|(query, answer)| Judged {
+        query,
         answer,
-        ask: scene.asks[place].clone(),
+        ask,
         yes,
     })
+}
+
+/// A request with the constraint, and an answer that follows it or does not.
+fn asked(
+    source: Source<'_>,
+    topic: usize,
+    (ask, yes): (&Ask, bool),
+    dice: &mut Dice,
+) -> Option<(String, Answer)> {
+    let least = if source.split == Split::Combination {
+        2
+    } else {
+        1
+    };
+    let scene = source.scene(dice.between(least, 3), Must::Exactly(topic, ask), dice)?;
+    let broken: Vec<bool> = scene
+        .asks
+        .iter()
+        .map(|one| {
+            if one == ask {
+                !yes
+            } else {
+                dice.chance(ALSO_BROKEN)
+            }
+        })
+        .collect();
+    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
+    Some((scene.whole_query(), answer))
+}
+
+/// A request without the constraint, and an answer that happens to follow it or not.
+fn unasked(
+    source: Source<'_>,
+    topic: usize,
+    (ask, yes): (&Ask, bool),
+    dice: &mut Dice,
+) -> Option<(String, Answer)> {
+    let known = Source {
+        split: Split::Train,
+        ..source
+    };
+    let scene = known.scene(dice.between(0, 2), Must::Topic(topic), dice)?;
+    let mut all = scene.asks.clone();
+    all.push(ask.clone());
+    let fits = scene.errand.task.admits(ask.kind()) && compatible(&all);
+    if !fits || !source.admits(&scene.errand, &all) {
+        return None;
+    }
+    let broken: Vec<bool> = scene
+        .asks
+        .iter()
+        .map(|_| dice.chance(ALSO_BROKEN))
+        .collect();
+    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
+    // In capitals or small letters, but not taken for English: no example of either.
+    let unclear = match ask.kind() {
+        AskKind::Rule(Kind::EnglishCapital) => !answer.text.contains(char::is_lowercase),
+        AskKind::Rule(Kind::EnglishLowercase) => !answer.text.contains(char::is_uppercase),
+        _ => false,
+    };
+    let right = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
+    right.then(|| (scene.whole_query(), answer))
 }
 
 /// A request and an answer to it that breaks one constraint as often as the mix says.
@@ -440,7 +478,7 @@ fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
     }
     let breaks = count > 0 && dice.chance(source.mix.violations[count - 1]);
     for _ in 0..ATTEMPTS {
-        let scene = source.scene(count, must, dice)?;
+        let scene = source.scene(count, must.map_or(Must::Any, Must::Kind), dice)?;
         let mut broken = vec![false; count];
         if breaks {
             broken[dice.below(count)] = true;
@@ -454,7 +492,7 @@ fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
 
 /// A short exchange before the request.
 fn earlier_turns(source: Source<'_>, dice: &mut Dice) -> Vec<Message> {
-    let drawn = source.scene(0, None, dice).and_then(|scene| {
+    let drawn = source.scene(0, Must::Any, dice).and_then(|scene| {
         let answer = answer(&scene.errand, &[], &[], dice)?;
         Some((scene.whole_query(), answer.text))
     });

@@ -4,7 +4,7 @@ use crate::CorpusError;
 use crate::ask::{Ask, AskKind};
 use crate::dice::Dice;
 use crate::document::{Corpus, judged};
-use crate::scene::Scene;
+use crate::scene::{Must, Scene};
 use crate::skill::repeat_prompt;
 use crate::soft::{Dimension, Soft};
 use crate::split::Split;
@@ -75,7 +75,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             respond: 100,
-            judge: 42,
+            judge: 40,
             compose: 40,
             copy: 100,
         }
@@ -127,7 +127,7 @@ const REQUESTS: u64 = 0x07e9_0e57;
 const SEEDS: u64 = 0x005e_ed50;
 
 /// Requests tried for one item.
-const ATTEMPTS: usize = 4000;
+const ATTEMPTS: usize = 40;
 
 impl Corpus {
     /// All held-out prompts, the same for equal seeds.
@@ -183,7 +183,7 @@ impl Corpus {
                 let mut dice = self.dice(SEEDS, ["seeds"], topic);
                 let scene = find(
                     || {
-                        let scene = source.scene(count, None, &mut dice)?;
+                        let scene = source.scene(count, Must::Any, &mut dice)?;
                         (scene.errand.task == task && scene.errand.topic == topic).then_some(scene)
                     },
                     "seed",
@@ -208,7 +208,7 @@ impl Corpus {
             || {
                 let least = if split == Split::Combination { 2 } else { 1 };
                 let count = self.mix.count(&mut dice).max(least);
-                let scene = source.scene(count, None, &mut dice)?;
+                let scene = source.scene(count, Must::Any, &mut dice)?;
                 scene
                     .asks
                     .iter()
@@ -236,11 +236,11 @@ impl Corpus {
         number: usize,
         dice: &mut Dice,
     ) -> Result<Item, CorpusError> {
-        let split = Split::HELD_OUT[number / 2 % 3];
-        let source = self.source(split);
         let yes = number.is_multiple_of(2);
-        let judged = find(|| judged(source, (kind, yes), dice), "judge")?;
-        let question = source.question(&judged.ask, dice);
+        // The request is not shown, so that its combination could not matter.
+        let split = [Split::Pair, Split::Phrasing][number / 2 % 2];
+        let judged = find(|| judged(self.source(split), (kind, yes), dice), "judge")?;
+        let question = self.source(split).question(&judged.ask, dice);
         let mut messages = self.judge_messages(&judged, &question)?;
         let verdict = messages.pop().map(|turn| turn.content);
         let key = format!("judge-{}-{}-{number}", kind.name(), split_name(split));
@@ -266,7 +266,11 @@ impl Corpus {
         let scene = find(
             || {
                 let least = if split == Split::Combination { 2 } else { 1 };
-                source.scene(self.mix.count(&mut dice).clamp(least, 2), None, &mut dice)
+                source.scene(
+                    self.mix.count(&mut dice).clamp(least, 2),
+                    Must::Any,
+                    &mut dice,
+                )
             },
             "compose",
         )?;

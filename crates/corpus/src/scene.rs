@@ -24,51 +24,65 @@ pub(crate) struct Source<'a> {
     pub(crate) split: Split,
 }
 
+/// What a request has to be about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Must<'a> {
+    /// Anything.
+    Any,
+    /// This topic.
+    Topic(usize),
+    /// A constraint of this kind.
+    Kind(AskKind),
+    /// This topic and this constraint.
+    Exactly(usize, &'a Ask),
+}
+
 /// Requests drawn before it is said that there is none.
-const REDRAWS: usize = 2000;
+const REDRAWS: usize = 1000;
 
 impl Source<'_> {
-    /// A request with so many constraints, one of them of kind `must`, in random order; `None`
-    /// if the mix hardly allows any.
-    pub(crate) fn scene(
-        self,
-        count: usize,
-        must: Option<AskKind>,
-        dice: &mut Dice,
-    ) -> Option<Scene> {
-        for _ in 0..REDRAWS {
-            let task = dice.pick(&Task::ALL);
-            let topic = dice.below(TOPICS.len());
-            if must.is_some_and(|kind| !task.admits(kind)) {
+    /// A request with so many constraints, in random order; `None` if the mix hardly allows any.
+    pub(crate) fn scene(self, count: usize, must: Must<'_>, dice: &mut Dice) -> Option<Scene> {
+        (0..REDRAWS).find_map(|_| self.try_scene(count, must, dice))
+    }
+
+    fn try_scene(self, count: usize, must: Must<'_>, dice: &mut Dice) -> Option<Scene> {
+        let task = dice.pick(&Task::ALL);
+        let topic = match must {
+            Must::Topic(topic) | Must::Exactly(topic, _) => topic,
+            Must::Any | Must::Kind(_) => dice.below(TOPICS.len()),
+        };
+        let first = match must {
+            Must::Kind(kind) => Some(self.ask(kind, topic, dice)),
+            Must::Exactly(_, ask) => Some(ask.clone()),
+            Must::Any | Must::Topic(_) => None,
+        };
+        let mut asks: Vec<Ask> = first.into_iter().collect();
+        if asks.iter().any(|ask| !task.admits(ask.kind())) {
+            return None;
+        }
+        // A few draws more than asked for: some do not go together.
+        for _ in 0..4 * count {
+            let kind = self.mix.kind(dice);
+            if asks.len() >= count || !task.admits(kind) {
                 continue;
             }
-            let mut asks: Vec<Ask> = Vec::new();
-            // A few draws more than asked for: some do not go together.
-            for turn in 0..4 * count {
-                let kind = match must.filter(|_| turn == 0) {
-                    Some(kind) => kind,
-                    None => self.mix.kind(dice),
-                };
-                if asks.len() == count || !task.admits(kind) {
-                    continue;
-                }
-                asks.push(self.ask(kind, topic, dice));
-                if !compatible(&asks) {
-                    asks.pop();
-                }
-            }
-            dice.shuffle(&mut asks);
-            let errand = Errand::draw(task, topic, self.split.wording(), dice);
-            if asks.len() == count && self.admits(&errand, &asks) {
-                let demands = asks.iter().map(|ask| self.demand(ask, dice)).collect();
-                return Some(Scene {
-                    errand,
-                    asks,
-                    demands,
-                });
+            asks.push(self.ask(kind, topic, dice));
+            if !compatible(&asks) {
+                asks.pop();
             }
         }
-        None
+        dice.shuffle(&mut asks);
+        let errand = Errand::draw(task, topic, self.split.wording(), dice);
+        if asks.len() != count || !self.admits(&errand, &asks) {
+            return None;
+        }
+        let demands = asks.iter().map(|ask| self.demand(ask, dice)).collect();
+        Some(Scene {
+            errand,
+            asks,
+            demands,
+        })
     }
 
     /// A constraint of this kind for a request about `topic`.
@@ -166,7 +180,7 @@ mod tests {
             let source = Source { mix: &mix, split };
             for number in 0..300 {
                 let mut dice = Dice::new(4, number);
-                let scene = source.scene(2, None, &mut dice).unwrap();
+                let scene = source.scene(2, Must::Any, &mut dice).unwrap();
                 assert_eq!(
                     novelties(&scene),
                     expected,
@@ -192,7 +206,7 @@ mod tests {
             mix: &mix,
             split: Split::Train,
         };
-        let scene = source.scene(3, None, &mut Dice::new(1, 1)).unwrap();
+        let scene = source.scene(3, Must::Any, &mut Dice::new(1, 1)).unwrap();
         let [a, b, c] = [0, 1, 2].map(|index| scene.demands[index].as_str());
         let text = &scene.errand.text;
         assert_eq!(scene.whole_query(), format!("{text} {a} {b} {c}"));

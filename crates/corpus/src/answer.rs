@@ -260,7 +260,7 @@ fn marks(wish: &Wish, dice: &mut Dice) -> (Vec<String>, Vec<String>) {
 fn sentences(errand: &Errand, wish: &Wish, others: usize, dice: &mut Dice) -> Vec<String> {
     let time = time_of(&wish.voice);
     // Where sentences are left out or sorted, each has to name the topic.
-    let keeps_order = wish.letter.is_none() && wish.avoid.is_empty();
+    let keeps_order = wish.letter.is_none() && wish.avoid.is_empty() && wish.seek.is_empty();
     let later = if keeps_order {
         Naming::Pronoun
     } else {
@@ -272,6 +272,12 @@ fn sentences(errand: &Errand, wish: &Wish, others: usize, dice: &mut Dice) -> Ve
         wish.avoid.iter().any(|word| lower.contains(word.as_str()))
     };
     told.retain(|sentence| !avoided(sentence));
+    told.sort_by_key(|sentence| {
+        !wish
+            .seek
+            .iter()
+            .any(|word| sentence.contains(word.as_str()))
+    });
     if let Some((letter, prefer)) = wish.letter {
         let count = |sentence: &String| {
             sentence

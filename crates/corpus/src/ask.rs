@@ -253,9 +253,10 @@ fn fits(constraint: &Constraint) -> bool {
         C::LetterFrequency {
             relation, count, ..
         } => *count <= if *relation == Relation::AtLeast { 8 } else { 5 },
-        C::NumberParagraphs { count } | C::NumberPlaceholders { count } => *count <= 3,
-        C::NumberHighlightedSections { count } => *count <= 3,
-        C::MultipleSections { count, .. } => *count <= 3,
+        C::NumberParagraphs { count }
+        | C::NumberPlaceholders { count }
+        | C::NumberHighlightedSections { count }
+        | C::MultipleSections { count, .. } => (2..=3).contains(count),
         C::NthParagraphFirstWord {
             paragraphs,
             first_word,

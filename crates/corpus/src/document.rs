@@ -101,7 +101,7 @@ impl Corpus {
             Role::Question => self.question(source, dice),
             Role::JudgeLogits => self.judge_logits(source, dice),
             Role::JudgeExplain => self.judge_explain(source, dice),
-            Role::Skill => Ok(Some(skill(dice))),
+            Role::Skill => Ok(Some(skill(self.mix.repetition, dice))),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::CorpusError;
 use crate::ask::{Ask, AskKind};
-use crate::dice::Dice;
+use crate::dice::{Dice, fixed};
 use crate::document::{Corpus, judged};
 use crate::scene::{Must, Scene};
 use crate::skill::repeat_prompt;
@@ -127,7 +127,7 @@ const REQUESTS: u64 = 0x07e9_0e57;
 const SEEDS: u64 = 0x005e_ed50;
 
 /// Requests tried for one item.
-const ATTEMPTS: usize = 40;
+const ATTEMPTS: usize = 400;
 
 impl Corpus {
     /// All held-out prompts, the same for equal seeds.
@@ -146,7 +146,7 @@ impl Corpus {
                 continue;
             }
             for number in 0..sizes.judge {
-                let mut dice = self.dice(HELD_OUT, ["judge"], place * sizes.judge + number);
+                let mut dice = self.dice(HELD_OUT, "judge", place * sizes.judge + number);
                 items.push(self.judge_item(kind, number, &mut dice)?);
             }
         }
@@ -180,11 +180,11 @@ impl Corpus {
             .map(|topic| {
                 let task = Task::ALL[(topic * 7 + topic / 10) % Task::ALL.len()];
                 let count = [0, 1, 0, 1, 0, 2][topic % 6];
-                let mut dice = self.dice(SEEDS, ["seeds"], topic);
+                let mut dice = self.dice(SEEDS, "seeds", topic);
                 let scene = find(
                     || {
-                        let scene = source.scene(count, Must::Any, &mut dice)?;
-                        (scene.errand.task == task && scene.errand.topic == topic).then_some(scene)
+                        let scene = source.scene(count, Must::Topic(topic), &mut dice)?;
+                        (scene.errand.task == task).then_some(scene)
                     },
                     "seed",
                 )?;
@@ -194,16 +194,13 @@ impl Corpus {
             .collect()
     }
 
-    fn dice(&self, part: u64, names: [&str; 1], number: usize) -> Dice {
-        Dice::new(
-            self.seed ^ part ^ crate::dice::fixed(names[0]),
-            number as u64,
-        )
+    fn dice(&self, part: u64, name: &str, number: usize) -> Dice {
+        Dice::new(self.seed ^ part ^ fixed(name), number as u64)
     }
 
     fn request(&self, split: Split, number: usize, part: u64) -> Result<Item, CorpusError> {
         let source = self.source(split);
-        let mut dice = self.dice(part, [split_name(split)], number);
+        let mut dice = self.dice(part, split_name(split), number);
         let scene = find(
             || {
                 let least = if split == Split::Combination { 2 } else { 1 };
@@ -262,7 +259,7 @@ impl Corpus {
 
     fn compose_item(&self, split: Split, number: usize) -> Result<Item, CorpusError> {
         let source = self.source(split);
-        let mut dice = self.dice(HELD_OUT, ["compose"], number * 8 + split as usize);
+        let mut dice = self.dice(HELD_OUT, "compose", number * 8 + split as usize);
         let scene = find(
             || {
                 let least = if split == Split::Combination { 2 } else { 1 };
@@ -288,7 +285,7 @@ impl Corpus {
     }
 
     fn copy_item(&self, number: usize) -> Item {
-        let mut dice = self.dice(HELD_OUT, ["copy"], number);
+        let mut dice = self.dice(HELD_OUT, "copy", number);
         let words: Vec<String> = (0..1 + number % 4)
             .map(|_| {
                 loop {

@@ -78,7 +78,9 @@ fn main() -> Result<()> {
         arguments.what
     };
     let shown = || arguments.out.display().to_string();
-    let mut out = BufWriter::new(File::create(&arguments.out).with_context(shown)?);
+    // Beside the file, and renamed when it is whole.
+    let part = PathBuf::from(format!("{}.part", arguments.out.display()));
+    let mut out = BufWriter::new(File::create(&part).with_context(shown)?);
     match what {
         What::Documents => documents(&corpus, arguments.documents, &mut out)?,
         What::HeldOut => lines(corpus.held_out(Sizes::default())?, &mut out)?,
@@ -95,7 +97,8 @@ fn main() -> Result<()> {
             judge(&corpus, answers, &mut out)?;
         }
     }
-    out.flush().with_context(shown)
+    out.flush().with_context(shown)?;
+    fs::rename(&part, &arguments.out).with_context(shown)
 }
 
 /// Documents made by one thread before they are written.

@@ -81,6 +81,8 @@ pub struct Mix {
     pub violations: [f64; 3],
     /// Share of requests to answer that have to copy a word into the answer.
     pub copying: f64,
+    /// Share of skills that repeat a text.
+    pub repetition: f64,
     /// Share of conversations with a turn before the last.
     pub history: f64,
     /// Weight of each kind of constraint, by name; 1 where it is not named, 0 leaves it out.
@@ -94,6 +96,7 @@ impl Default for Mix {
             constraints: [1.0, 4.0, 4.0, 2.0],
             violations: [0.30, 0.40, 0.45],
             copying: 0.25,
+            repetition: 0.5,
             history: 0.06,
             kinds: BTreeMap::new(),
         }
@@ -130,11 +133,14 @@ impl Mix {
         };
         weights("roles", &self.role_weights())?;
         weights("constraints", &self.constraints)?;
-        let shares = self.violations.iter().chain([&self.copying, &self.history]);
+        let shares = self
+            .violations
+            .iter()
+            .chain([&self.copying, &self.repetition, &self.history]);
         for share in shares {
             if !(0.0..=1.0).contains(share) {
                 return Err(mix_error(
-                    "violations, copying, history",
+                    "violations, copying, repetition, history",
                     format!("expected 0 to 1, got {share}"),
                 ));
             }

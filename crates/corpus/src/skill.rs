@@ -13,30 +13,29 @@ use data::Message;
 /// Mark before a text to repeat; with an own line, so that it starts as the answer starts.
 const REPEAT: &str = "[repeat]:";
 
-/// One exercise; half of them repeat something.
-pub(crate) fn skill(dice: &mut Dice) -> Document {
-    let (kind, user, assistant) =
-        match dice.weighted([4.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0].into_iter()) {
-            0 => repeat("repeat", &random_words(dice, 4, 16)),
-            1 => repeat(
-                "repeat_invented",
-                &(0..dice.between(1, 6))
-                    .map(|_| known_word(dice))
-                    .collect::<Vec<_>>(),
-            ),
-            2 => changed("upper", "[capitals]:", &sentence(dice), str::to_uppercase),
-            3 => changed(
+/// One exercise; this share of them repeats something.
+pub(crate) fn skill(repetition: f64, dice: &mut Dice) -> Document {
+    let (kind, user, assistant) = if dice.chance(repetition) {
+        match dice.chance(0.6) {
+            true => repeat("repeat", &random_words(dice, 4, 16)),
+            false => repeat("repeat_invented", &invented_words(dice)),
+        }
+    } else {
+        match dice.below(7) {
+            0 => changed("upper", "[capitals]:", &sentence(dice), str::to_uppercase),
+            1 => changed(
                 "lower",
                 "[small letters]:",
                 &capitals(dice),
                 str::to_lowercase,
             ),
-            4 => count_sentences(dice),
-            5 => count_lines(dice),
-            6 => count_words(dice),
-            7 => has_word(dice),
+            2 => count_sentences(dice),
+            3 => count_lines(dice),
+            4 => count_words(dice),
+            5 => has_word(dice),
             _ => last_words(dice),
-        };
+        }
+    };
     let messages = vec![
         Message::new("user", user),
         Message::new("assistant", assistant),
@@ -58,6 +57,10 @@ fn repeat(kind: &'static str, words: &[String]) -> Exercise {
 
 fn changed(kind: &'static str, mark: &str, text: &str, change: fn(&str) -> String) -> Exercise {
     (kind, format!("{mark}\n{text}"), change(text))
+}
+
+fn invented_words(dice: &mut Dice) -> Vec<String> {
+    (0..dice.between(1, 6)).map(|_| known_word(dice)).collect()
 }
 
 /// Words of every sort: of the world, invented, names, numbers, bare letters.
@@ -217,7 +220,7 @@ mod tests {
         let mut dice = Dice::new(9, 0);
         let mut kinds = std::collections::BTreeMap::new();
         for _ in 0..2000 {
-            let exercise = skill(&mut dice);
+            let exercise = skill(0.5, &mut dice);
             let (user, answer) = (&exercise.messages[0].content, &exercise.messages[1].content);
             let (_, text) = user.split_once('\n').unwrap();
             match exercise.kind {

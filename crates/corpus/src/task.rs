@@ -127,7 +127,7 @@ impl Task {
                 "Read this: {x} {q}",
                 "Text: {x} Question: {q}",
                 "Here is a text: {x} Answer this: {q}",
-                "Given that {x} {q}",
+                "Using only this text: {x} Say: {q}",
             ],
         }
     }

@@ -87,6 +87,8 @@ pub(crate) struct Wish {
     /// Words to use, each in a sentence of its own.
     pub(crate) words: Vec<String>,
     pub(crate) avoid: Vec<String>,
+    /// Words whose sentences are told first.
+    pub(crate) seek: Vec<String>,
     /// Sentences with many (true) or few of a letter first.
     pub(crate) letter: Option<(char, Prefer)>,
     /// Sentences in all.
@@ -124,6 +126,7 @@ impl Wish {
             voice: Vec::new(),
             words: Vec::new(),
             avoid: Vec::new(),
+            seek: Vec::new(),
             letter: None,
             sentences: None,
             length: None,
@@ -220,6 +223,8 @@ impl Wish {
                 let word = first(keywords).unwrap_or_default();
                 self.words.extend(instead_of(&word, dice));
             }
+            // As a fact that slips in, or as a word of its own.
+            C::ForbiddenWords { words } if dice.chance(0.7) => self.seek.extend(first(words)),
             C::ForbiddenWords { words } => self.words.extend(first(words)),
             C::Frequency {
                 keyword,

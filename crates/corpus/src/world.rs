@@ -192,7 +192,7 @@ pub(crate) const ATTRIBUTES: [Attribute; 12] = [
             "the smith",
             "the cook",
             "the postman",
-            "the twins",
+            "the tailor",
             "the widow",
         ],
         templates: &[

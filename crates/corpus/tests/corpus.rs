@@ -1,4 +1,8 @@
 //! The corpus as a whole: its words are the product's, its shares are as set, its parts apart.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, outside of any #[test]"
+)]
 
 use corpus::{
     AskKind, Corpus, Document, Item, Mix, Role, Set, Sizes, Split, read_demand, read_question,
@@ -409,4 +413,46 @@ fn documents_are_short() {
         let most = lengths[lengths.len() * 99 / 100];
         assert!(most < 1000, "{role:?}: {most} bytes");
     }
+}
+
+#[test]
+fn the_seeds_are_those_of_the_corpus() {
+    let file = folder().join("../seeds.jsonl");
+    let lines: Vec<Value> = std::fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 60);
+    assert_eq!(corpus(0).seeds().unwrap(), lines);
+}
+
+#[test]
+fn the_primer_only_repeats() {
+    let text = std::fs::read_to_string(folder().join("../primer.toml")).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&text).unwrap(), 0).unwrap();
+    for index in 0..200 {
+        let document = corpus.document(index).unwrap();
+        let user = &document.messages[0].content;
+        assert_eq!(
+            *user,
+            format!("[repeat]:\n{}", document.messages[1].content)
+        );
+    }
+}
+
+#[test]
+fn a_mix_has_to_leave_kinds_that_go_together() {
+    let mut text = "[kinds]\n".to_owned();
+    for kind in AskKind::all().iter().skip(8) {
+        text += &format!("\"{}\" = 0.0\n", kind.name());
+    }
+    let corpus = Corpus::new(&folder(), Mix::parse(&text).unwrap(), 0).unwrap();
+    for index in 0..300 {
+        let document = corpus.document(index).unwrap();
+        let known = AskKind::all()[..8].to_vec();
+        assert!(document.checks.iter().all(|(kind, _)| known.contains(kind)));
+    }
+    let error = Mix::parse(&format!("{text}\"keywords:existence\" = 0.0\n")).unwrap_err();
+    assert!(error.to_string().contains("at least 8"), "{error}");
 }

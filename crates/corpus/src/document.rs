@@ -14,6 +14,7 @@ use crate::world::TOPICS;
 use data::Message;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use synth::prompts::PromptSet;
 use verify::compose::Kind;
@@ -351,6 +352,36 @@ impl Corpus {
             })
             .collect()
     }
+}
+
+/// As many YES as NO of each kind: of judge documents on a model's own answers, the first ones,
+/// so that no kind tells its verdict.
+#[must_use]
+pub fn balanced(documents: Vec<Document>) -> Vec<Document> {
+    let cell = |document: &Document| {
+        let yes = document
+            .messages
+            .last()
+            .is_some_and(|turn| turn.content == "YES");
+        (document.kind, yes)
+    };
+    let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+    for document in &documents {
+        *counts.entry(cell(document)).or_default() += 1;
+    }
+    let mut left: BTreeMap<(&str, bool), usize> = BTreeMap::new();
+    for (kind, yes) in counts.keys() {
+        let other = counts.get(&(*kind, !yes)).copied().unwrap_or_default();
+        left.insert((*kind, *yes), other.min(counts[&(*kind, *yes)]));
+    }
+    let mut kept = documents;
+    kept.retain(|document| {
+        let left = left.entry(cell(document)).or_default();
+        let keeps = *left > 0;
+        *left = left.saturating_sub(1);
+        keeps
+    });
+    kept
 }
 
 /// Keeps the wording of questions on sampled answers apart from the corpus.

@@ -29,7 +29,7 @@ mod wish;
 mod world;
 
 pub use ask::{Ask, AskKind, RULES};
-pub use document::{Corpus, Document};
+pub use document::{Corpus, Document, balanced};
 pub use error::CorpusError;
 pub use held_out::{Item, Set, Sizes};
 pub use mix::{Mix, Role, Roles};

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use corpus::{Corpus, Item, Mix, Sizes};
+use corpus::{Corpus, Item, Mix, Sizes, balanced};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -37,6 +37,17 @@ struct Arguments {
     /// With `--what judge`: requests with a model's `response` each
     #[arg(long, required_if_eq("what", "judge"))]
     answers: Option<PathBuf>,
+    /// With `--what judge`: which verdicts
+    #[arg(long, value_enum, default_value_t = Keep::Balanced)]
+    keep: Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    /// As many YES as NO of each kind of constraint, to train on
+    Balanced,
+    /// Every verdict, to measure a judge
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,7 +105,7 @@ fn main() -> Result<()> {
                 .answers
                 .as_deref()
                 .context("--answers is missing")?;
-            judge(&corpus, answers, &mut out)?;
+            judge(&corpus, answers, arguments.keep, &mut out)?;
         }
     }
     out.flush().with_context(shown)?;
@@ -147,16 +158,22 @@ fn lines(rows: Vec<impl Serialize>, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn judge(corpus: &Corpus, answers: &Path, out: &mut impl Write) -> Result<()> {
+/// Verdicts on a model's answers: all of them, or as many YES as NO of each kind.
+fn judge(corpus: &Corpus, answers: &Path, keep: Keep, out: &mut impl Write) -> Result<()> {
     let file = File::open(answers).with_context(|| answers.display().to_string())?;
+    let mut documents = Vec::new();
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let place = || format!("{}, line {}", answers.display(), index + 1);
         let answered: Answered = serde_json::from_str(&line?).with_context(place)?;
         let asks = answered.item.asks().with_context(place)?;
-        lines(
-            corpus.judge_sampled(&asks, &answered.response, index as u64)?,
-            out,
-        )?;
+        documents.extend(corpus.judge_sampled(&asks, &answered.response, index as u64)?);
     }
-    Ok(())
+    lines(
+        if keep == Keep::All {
+            documents
+        } else {
+            balanced(documents)
+        },
+        out,
+    )
 }

@@ -149,9 +149,10 @@ impl Task {
             Kind::JsonFormat | Kind::TwoResponses => {
                 prose || matches!(self, Self::Summarise | Self::Answer)
             }
-            // A short text has too few words to choose from.
-            Kind::NumberWords | Kind::LetterFrequency => {
-                !matches!(self, Self::Summarise | Self::Answer)
+            // A short text has too few words to choose from, and steps have an order.
+            Kind::NumberWords => !matches!(self, Self::Summarise | Self::Answer),
+            Kind::LetterFrequency | Kind::ForbiddenWords => {
+                !matches!(self, Self::Summarise | Self::Answer | Self::Steps)
             }
             _ => true,
         }
@@ -292,10 +293,13 @@ impl Errand {
         attributes.into_iter().map(compare).collect()
     }
 
-    /// Steps in their order; some are left out.
+    /// Steps in their order; one that does not name the topic is left out.
     fn steps(&self, dice: &mut Dice) -> Vec<String> {
         let lines = CHORES[self.chore].1;
-        let skipped = dice.below(lines.len());
+        let silent: Vec<usize> = (0..lines.len())
+            .filter(|i| !lines[*i].contains("{o}"))
+            .collect();
+        let skipped = dice.pick(&silent);
         let object = format!("the {}", TOPICS[self.topic]);
         let kept = lines
             .iter()

@@ -341,10 +341,10 @@ fn off_by_some(count: usize, least: usize, dice: &mut Dice) -> usize {
 
 /// Nothing, another word, or the word with a letter changed.
 fn instead_of(word: &str, dice: &mut Dice) -> Option<String> {
-    match dice.below(4) {
+    match dice.below(6) {
         0 => None,
-        1 => Some(noun(&|word| !held_out_word(word), dice)),
-        2 => Some(new_word(&|word| !held_out_word(word), dice)),
+        1 | 2 => Some(noun(&|word| !held_out_word(word), dice)),
+        3 => Some(new_word(&|word| !held_out_word(word), dice)),
         _ => {
             let mut letters: Vec<char> = word.chars().collect();
             let place = dice.below(letters.len().max(1));

@@ -5,8 +5,8 @@
 )]
 
 use corpus::{
-    AskKind, Corpus, Document, Item, Mix, Role, Set, Sizes, Split, read_demand, read_question,
-    score,
+    AskKind, Corpus, Document, Item, Mix, Role, Set, Sizes, Split, TOPICS, balanced, read_demand,
+    read_question, score,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +207,7 @@ fn shares_are_as_set_and_every_cell_is_balanced() {
     let all = documents(13, 20_000);
     let (mut followed, mut judged, mut explained) = (Shares::new(), Shares::new(), Shares::new());
     let mut bounds: Shares<(&str, bool)> = Shares::new();
-    let (mut roles, mut broken) = (BTreeMap::new(), (0, 0));
+    let (mut roles, mut broken, mut named) = (BTreeMap::new(), (0, 0), (0, 0));
     for document in &all {
         *roles.entry(document.role).or_insert(0) += 1;
         let user = &document.messages[document.messages.len() - 2].content;
@@ -227,6 +227,14 @@ fn shares_are_as_set_and_every_cell_is_balanced() {
                 }
             }
         }
+        if document.role == Role::Respond {
+            let text = document.messages.last().unwrap().content.to_lowercase();
+            let topic = TOPICS
+                .iter()
+                .any(|topic| user.to_lowercase().contains(topic) && text.contains(topic));
+            named.0 += usize::from(topic);
+            named.1 += 1;
+        }
         if document.role == Role::Respond && !document.checks.is_empty() {
             broken.1 += 1;
             broken.0 += usize::from(document.checks.iter().any(|(_, yes)| !yes));
@@ -243,7 +251,13 @@ fn shares_are_as_set_and_every_cell_is_balanced() {
         let found = roles[&role] as f64 / all.len() as f64;
         assert!((found - weight / total).abs() < 0.01, "{role:?} {found}");
     }
+    println!(
+        "broken {:.3}, topic named {:.3}",
+        share(broken),
+        share(named)
+    );
     assert!((0.33..0.42).contains(&share(broken)), "{}", share(broken));
+    assert!(share(named) > 0.98, "{}", share(named));
     assert_eq!(
         (followed.len(), judged.len(), explained.len()),
         (29, 29, 29)
@@ -361,8 +375,9 @@ fn held_out_prompts_can_be_scored() {
 #[test]
 fn the_model_s_own_answers_get_the_rules_verdict() {
     let corpus = corpus(0);
-    let requests = corpus.requests(30).unwrap();
+    let requests = corpus.requests(120).unwrap();
     assert!(requests.iter().all(|item| item.split == Split::Train));
+    let mut all = Vec::new();
     for (index, item) in requests.iter().enumerate() {
         let asks = item.asks().unwrap();
         let judged = corpus
@@ -374,7 +389,22 @@ fn the_model_s_own_answers_get_the_rules_verdict() {
             let verdict = &document.messages.last().unwrap().content;
             assert_eq!(verdict == "YES", *followed);
         }
+        all.extend(judged);
     }
+    let mut kinds: Shares<&str> = Shares::new();
+    let kept = balanced(all.clone());
+    for document in &kept {
+        count(
+            &mut kinds,
+            document.kind,
+            document.messages[1].content == "YES",
+        );
+    }
+    assert!(kept.len() < all.len() && !kept.is_empty());
+    assert!(
+        kinds.values().all(|(yes, all)| 2 * yes == *all),
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -384,7 +414,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "0000000000000000");
+    assert_eq!(&digest[..16], "46ede92e6b287463");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),
@@ -424,7 +454,9 @@ fn the_seeds_are_those_of_the_corpus() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.len(), 60);
-    assert_eq!(corpus(0).seeds().unwrap(), lines);
+    for (made, line) in corpus(0).seeds().unwrap().iter().zip(&lines) {
+        assert_eq!(made, line);
+    }
 }
 
 #[test]

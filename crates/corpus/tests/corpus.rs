@@ -1,7 +1,8 @@
 //! The corpus as a whole: its words are the product's, its shares are as set, its parts apart.
 #![expect(
     clippy::unwrap_used,
-    reason = "helpers of tests, outside of any #[test]"
+    clippy::too_many_lines,
+    reason = "helpers of tests, outside of any #[test]; one pass over many documents"
 )]
 
 use corpus::{

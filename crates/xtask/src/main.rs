@@ -1,4 +1,5 @@
-//! `cargo xtask ci | tidy | sim`: the gate, the rules, the long scheduler simulation.
+//! `cargo xtask ci | tidy | sim | corpus`: the gate, the rules, the long scheduler simulation,
+//! the embedded model's corpus.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +11,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci                        formatting, lints, documentation, tests: the whole gate
   tidy                      crate edges, file sizes, unsafe and allow lists
-  sim [--seed N] [--steps M]  the scheduler simulation, one million steps unless told otherwise";
+  sim [--seed N] [--steps M]  the scheduler simulation, one million steps unless told otherwise
+  corpus --seed S --documents N --out FILE [--held-out] [--mix FILE] [--what WHAT]
+                            the embedded model's corpus; --help tells the rest";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -18,6 +21,7 @@ fn main() -> Result<()> {
         Some("ci") if arguments.len() == 1 => ci(),
         Some("tidy") if arguments.len() == 1 => run_tidy(),
         Some("sim") => sim(&arguments[1..]),
+        Some("corpus") => corpus(&arguments[1..]),
         _ => bail!("{USAGE}"),
     }
 }
@@ -94,6 +98,12 @@ fn sim(arguments: &[String]) -> Result<()> {
         ],
         &variables,
     )
+}
+
+fn corpus(arguments: &[String]) -> Result<()> {
+    let mut command = vec!["run", "--release", "--quiet", "--package", "corpus", "--"];
+    command.extend(arguments.iter().map(String::as_str));
+    cargo(&command, &[])
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {

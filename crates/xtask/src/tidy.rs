@@ -24,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("testkit", &["data", "kernels", "model"]),
+    ("corpus", &["data", "synth", "verify"]),
     ("xtask", &[]),
 ];
 

@@ -1,0 +1,491 @@
+//! The corpus as a whole: its words are the product's, its shares are as set, its parts apart.
+#![expect(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "helpers of tests, outside of any #[test]; one pass over many documents"
+)]
+
+use corpus::{
+    AskKind, Corpus, Document, Item, Mix, Role, Set, Sizes, Split, TOPICS, balanced, read_demand,
+    read_question, score,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use synth::prompts::PromptSet;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/embedded/prompts")
+}
+
+fn corpus(seed: u64) -> Corpus {
+    Corpus::new(&folder(), Mix::default(), seed).unwrap()
+}
+
+fn documents(seed: u64, count: u64) -> Vec<Document> {
+    let corpus = corpus(seed);
+    (0..count)
+        .map(|index| corpus.document(index).unwrap())
+        .collect()
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(start).unwrap();
+    if end.is_empty() {
+        rest
+    } else {
+        rest.rsplit_once(end).unwrap().0
+    }
+}
+
+/// The variables of a rendered prompt, read back from its text.
+fn variables(document: &Document, user: &str) -> (&'static str, Value) {
+    match document.role {
+        Role::Respond => ("respond", json!({"query": user})),
+        Role::Compose => {
+            let history = between(user, "[history]: ", " \n [initial query]: ");
+            let history = if history == "[]" { "" } else { history };
+            (
+                "compose",
+                json!({"history": history, "query": between(user, " \n [initial query]: ", "")}),
+            )
+        }
+        Role::Decompose => (
+            "decompose",
+            json!({"prompt": between(user, "[decompose]: ", "")}),
+        ),
+        Role::Question => (
+            "question",
+            json!({"prompt": "any", "constraint": between(user, "[constraint]: ", "")}),
+        ),
+        Role::JudgeLogits => (
+            "judge_logits",
+            json!({
+                "history": "any", "instruction": "any", "response": between(user, "[answer]:\n", "\n[question]: "),
+                "question": user.rsplit_once("\n[question]: ").unwrap().1,
+            }),
+        ),
+        Role::JudgeExplain => {
+            let questions = user.rsplit_once("\n[questions]:\n").unwrap().1;
+            let questions: Vec<&str> = questions
+                .lines()
+                .map(|line| line.split_once(". ").unwrap().1)
+                .collect();
+            let response = between(user, "[answer]:\n", "\n[questions]:\n");
+            (
+                "judge_explain",
+                json!({"history": "any", "instruction": "any", "response": response, "questions": questions}),
+            )
+        }
+        Role::Skill => panic!("skills have no prompt"),
+    }
+}
+
+#[test]
+fn what_is_trained_is_what_the_product_says() {
+    let prompts = PromptSet::with_overrides(&folder()).unwrap();
+    let embedded = PromptSet::embedded();
+    for prompt in embedded.iter() {
+        assert_ne!(
+            prompts.get(prompt.id()).digest(),
+            embedded.get(prompt.id()).digest()
+        );
+        assert_eq!(prompts.get(prompt.id()).output(), prompt.output());
+    }
+    for document in documents(11, 1500) {
+        let (answer, asked) = document.messages.split_last().unwrap();
+        assert_eq!(
+            (answer.role.as_str(), document.loss),
+            ("assistant", "assistant")
+        );
+        assert!(!answer.content.trim().is_empty());
+        if document.role == Role::Skill {
+            continue;
+        }
+        let user = &asked.last().unwrap().content;
+        let (step, variables) = variables(&document, user);
+        let rendered = prompts
+            .get(&format!("ultraif/{step}"))
+            .render(variables)
+            .unwrap();
+        assert_eq!(rendered, asked[asked.len() - rendered.len()..], "{step}");
+    }
+    let published = prompts
+        .get("ultraif/compose")
+        .render(json!({"history": "", "query": "q"}))
+        .unwrap();
+    assert_eq!(published[0].content, "[history]: [] \n [initial query]: q");
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
+}
+
+#[test]
+fn answers_have_the_form_that_the_recipe_reads() {
+    for document in documents(12, 3000) {
+        let text = &document.messages.last().unwrap().content;
+        let user = &document.messages[document.messages.len() - 2].content;
+        let json = || serde_json::from_str::<Value>(text).unwrap();
+        match document.role {
+            Role::Compose => {
+                let value = json();
+                assert_eq!(keys(&value), ["query", "question"]);
+                let before = between(user, "[initial query]: ", "");
+                let added = value["query"]
+                    .as_str()
+                    .unwrap()
+                    .strip_prefix(before)
+                    .unwrap();
+                let (added, asked) = (
+                    read_demand(added).unwrap(),
+                    read_question(value["question"].as_str().unwrap()),
+                );
+                assert_eq!(Some(added), asked, "{text}");
+            }
+            Role::Decompose => {
+                let value = json();
+                assert_eq!(keys(&value), ["complex", "basic_query", "constraints"]);
+                let parts = value["constraints"].as_array().unwrap();
+                assert_eq!(value["complex"], !parts.is_empty());
+                for part in parts {
+                    assert_eq!(keys(part), ["type", "constraint", "simplified_query"]);
+                    let demand = part["constraint"].as_str().unwrap();
+                    assert!(read_demand(demand).is_some(), "{demand}");
+                    let simplified = part["simplified_query"].as_str().unwrap();
+                    assert_eq!(
+                        between(user, "[decompose]: ", "").replacen(&format!(" {demand}"), "", 1),
+                        simplified
+                    );
+                }
+            }
+            Role::Question => {
+                let value = json();
+                assert_eq!(keys(&value), ["question"]);
+                let demand = read_demand(between(user, "[constraint]: ", ""));
+                assert_eq!(
+                    read_question(value["question"].as_str().unwrap()),
+                    demand,
+                    "{user}"
+                );
+            }
+            Role::JudgeLogits => assert!(text == "YES" || text == "NO"),
+            Role::JudgeExplain => {
+                let value = json();
+                assert_eq!(keys(&value), ["verdicts"]);
+                let verdicts = value["verdicts"].as_array().unwrap();
+                assert_eq!(verdicts.len(), document.checks.len());
+                for (verdict, (_, yes)) in verdicts.iter().zip(&document.checks) {
+                    assert_eq!(keys(verdict), ["explanation", "verdict"]);
+                    assert_eq!(verdict["verdict"], if *yes { "YES" } else { "NO" });
+                }
+            }
+            Role::Respond | Role::Skill => {}
+        }
+    }
+}
+
+/// Counts of yes and of all, by key.
+type Shares<K> = BTreeMap<K, (usize, usize)>;
+
+fn count<K: Ord>(shares: &mut Shares<K>, key: K, yes: bool) {
+    let entry = shares.entry(key).or_default();
+    entry.0 += usize::from(yes);
+    entry.1 += 1;
+}
+
+fn share((yes, all): (usize, usize)) -> f64 {
+    yes as f64 / all as f64
+}
+
+#[test]
+fn shares_are_as_set_and_every_cell_is_balanced() {
+    let all = documents(13, 20_000);
+    let (mut followed, mut judged, mut explained) = (Shares::new(), Shares::new(), Shares::new());
+    let mut bounds: Shares<(&str, bool)> = Shares::new();
+    let (mut roles, mut broken, mut named) = (BTreeMap::new(), (0, 0), (0, 0));
+    for document in &all {
+        *roles.entry(document.role).or_insert(0) += 1;
+        let user = &document.messages[document.messages.len() - 2].content;
+        for (kind, yes) in &document.checks {
+            match document.role {
+                Role::Respond => count(&mut followed, *kind, *yes),
+                Role::JudgeExplain => count(&mut explained, *kind, *yes),
+                _ => {
+                    count(&mut judged, *kind, *yes);
+                    let question = user.rsplit('\n').next().unwrap();
+                    for bound in ["at least", "fewer than"]
+                        .iter()
+                        .filter(|bound| question.contains(*bound))
+                    {
+                        count(&mut bounds, (kind.name(), *bound == "at least"), *yes);
+                    }
+                }
+            }
+        }
+        if document.role == Role::Respond {
+            let text = document.messages.last().unwrap().content.to_lowercase();
+            let topic = TOPICS
+                .iter()
+                .any(|topic| user.to_lowercase().contains(topic) && text.contains(topic));
+            named.0 += usize::from(topic);
+            named.1 += 1;
+        }
+        if document.role == Role::Respond && !document.checks.is_empty() {
+            broken.1 += 1;
+            broken.0 += usize::from(document.checks.iter().any(|(_, yes)| !yes));
+        }
+    }
+    let weights = Mix::default().roles;
+    let total = 109.0;
+    for (role, weight) in [
+        (Role::Respond, weights.respond),
+        (Role::JudgeLogits, weights.judge_logits),
+        (Role::Skill, weights.skill),
+        (Role::Compose, weights.compose),
+    ] {
+        let found = roles[&role] as f64 / all.len() as f64;
+        assert!((found - weight / total).abs() < 0.01, "{role:?} {found}");
+    }
+    println!(
+        "broken {:.3}, topic named {:.3}",
+        share(broken),
+        share(named)
+    );
+    assert!((0.33..0.42).contains(&share(broken)), "{}", share(broken));
+    assert!(share(named) > 0.98, "{}", share(named));
+    assert_eq!(
+        (followed.len(), judged.len(), explained.len()),
+        (29, 29, 29)
+    );
+    for kind in AskKind::all() {
+        let name = kind.name();
+        println!(
+            "{name:45} followed {:.2} judge {:.2} {} explain {:.2}",
+            share(followed[&kind]),
+            share(judged[&kind]),
+            judged[&kind].1,
+            share(explained[&kind])
+        );
+        assert!((0.65..0.92).contains(&share(followed[&kind])), "{name}");
+        assert!((share(judged[&kind]) - 0.5).abs() < 0.15, "{name}");
+        assert!((share(explained[&kind]) - 0.5).abs() < 0.17, "{name}");
+    }
+    for (key, cell) in &bounds {
+        println!("{key:?} {:.2} {}", share(*cell), cell.1);
+        assert!(cell.1 < 100 || (share(*cell) - 0.5).abs() < 0.15, "{key:?}");
+    }
+}
+
+#[test]
+fn training_never_says_what_is_held_out() {
+    let held_out = corpus(0)
+        .held_out(Sizes {
+            respond: 60,
+            judge: 4,
+            compose: 20,
+            copy: 20,
+        })
+        .unwrap();
+    let texts: BTreeSet<String> = documents(14, 6000)
+        .iter()
+        .flat_map(|document| {
+            document
+                .messages
+                .iter()
+                .map(|message| message.content.clone())
+        })
+        .collect();
+    let everything: String = texts
+        .iter()
+        .flat_map(|text| [text.as_str(), "\n"])
+        .collect();
+    for item in &held_out {
+        assert!(
+            !texts.contains(&item.messages.last().unwrap().content),
+            "{}",
+            item.key
+        );
+        for (id, kwargs) in item.instruction_id_list.iter().zip(&item.kwargs) {
+            if id == "keywords:existence" && item.set == Set::Respond {
+                let word = kwargs["keywords"][0].as_str().unwrap();
+                assert!(!everything.contains(&format!("word {word}.")), "{word}");
+            }
+        }
+    }
+    for phrase in [
+        "Work in the word",
+        "Leave out every comma",
+        "Is the mood",
+        "Set double quotes",
+        "Give me an idea of",
+    ] {
+        assert!(!everything.contains(phrase), "{phrase}");
+    }
+}
+
+#[test]
+fn held_out_prompts_can_be_scored() {
+    let sizes = Sizes {
+        respond: 20,
+        judge: 4,
+        compose: 10,
+        copy: 8,
+    };
+    let items = corpus(0).held_out(sizes).unwrap();
+    assert_eq!(items.len(), 3 * 20 + 29 * 4 + 3 * 10 + 8);
+    let names: BTreeSet<&str> = items.iter().map(|item| item.key.as_str()).collect();
+    assert_eq!(names.len(), items.len());
+    let mut splits = BTreeSet::new();
+    let mut labels: Shares<&str> = Shares::new();
+    for item in &items {
+        let again: Item = serde_json::from_str(&serde_json::to_string(item).unwrap()).unwrap();
+        assert_eq!(again, *item);
+        assert_eq!(item.messages.last().unwrap().role, "user");
+        splits.insert(format!("{:?} {:?}", item.set, item.split));
+        let asks = item.asks().unwrap();
+        match item.set {
+            Set::Judge => count(
+                &mut labels,
+                &item.kind,
+                item.expected.as_deref() == Some("YES"),
+            ),
+            Set::Respond => assert!(!item.instruction_id_list.is_empty()),
+            Set::Compose => assert!((1..=2).contains(&asks.len())),
+            Set::Copy => {}
+        }
+        if let Some(expected) = &item.expected {
+            assert!(score(item, expected).unwrap().passed);
+            assert!(!score(item, "something else").unwrap().passed);
+        } else {
+            assert!(!score(item, "").unwrap().passed);
+        }
+    }
+    assert_eq!(splits.len(), 3 + 2 + 3 + 1, "{splits:?}");
+    assert!(
+        labels.values().all(|(yes, all)| 2 * yes == *all),
+        "{labels:?}"
+    );
+}
+
+#[test]
+fn the_model_s_own_answers_get_the_rules_verdict() {
+    let corpus = corpus(0);
+    let requests = corpus.requests(120).unwrap();
+    assert!(requests.iter().all(|item| item.split == Split::Train));
+    let mut all = Vec::new();
+    for (index, item) in requests.iter().enumerate() {
+        let asks = item.asks().unwrap();
+        let judged = corpus
+            .judge_sampled(&asks, "the fox is red, and it sings.", index as u64)
+            .unwrap();
+        assert_eq!(judged.len(), item.instruction_id_list.len());
+        let scored = score(item, "the fox is red, and it sings.").unwrap();
+        for (document, (_, followed)) in judged.iter().zip(&scored.checks) {
+            let verdict = &document.messages.last().unwrap().content;
+            assert_eq!(verdict == "YES", *followed);
+        }
+        all.extend(judged);
+    }
+    let mut kinds: Shares<&str> = Shares::new();
+    let kept = balanced(all.clone());
+    for document in &kept {
+        count(
+            &mut kinds,
+            document.kind,
+            document.messages[1].content == "YES",
+        );
+    }
+    assert!(kept.len() < all.len() && !kept.is_empty());
+    assert!(
+        kinds.values().all(|(yes, all)| 2 * yes == *all),
+        "{kinds:?}"
+    );
+}
+
+#[test]
+fn equal_seeds_give_equal_documents() {
+    let lines: Vec<String> = documents(0, 1000)
+        .iter()
+        .map(|one| serde_json::to_string(one).unwrap())
+        .collect();
+    let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
+    assert_eq!(&digest[..16], "46ede92e6b287463");
+    // A document does not depend on those before it.
+    assert_eq!(
+        serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),
+        lines[999]
+    );
+    assert_ne!(
+        serde_json::to_string(&corpus(1).document(999).unwrap()).unwrap(),
+        lines[999]
+    );
+}
+
+#[test]
+fn documents_are_short() {
+    // Some four bytes are a token at a vocabulary of 2,048: 256 tokens.
+    let mut lengths: BTreeMap<Role, Vec<usize>> = BTreeMap::new();
+    for document in documents(15, 10_000) {
+        let bytes = document
+            .messages
+            .iter()
+            .map(|message| message.content.len() + 8)
+            .sum();
+        lengths.entry(document.role).or_default().push(bytes);
+    }
+    for (role, mut lengths) in lengths {
+        lengths.sort_unstable();
+        let most = lengths[lengths.len() * 99 / 100];
+        assert!(most < 1000, "{role:?}: {most} bytes");
+    }
+}
+
+#[test]
+fn the_seeds_are_those_of_the_corpus() {
+    let file = folder().join("../seeds.jsonl");
+    let lines: Vec<Value> = std::fs::read_to_string(file)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 60);
+    for (made, line) in corpus(0).seeds().unwrap().iter().zip(&lines) {
+        assert_eq!(made, line);
+    }
+}
+
+#[test]
+fn the_primer_only_repeats() {
+    let text = std::fs::read_to_string(folder().join("../primer.toml")).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&text).unwrap(), 0).unwrap();
+    for index in 0..200 {
+        let document = corpus.document(index).unwrap();
+        let user = &document.messages[0].content;
+        assert_eq!(
+            *user,
+            format!("[repeat]:\n{}", document.messages[1].content)
+        );
+    }
+}
+
+#[test]
+fn a_mix_has_to_leave_kinds_that_go_together() {
+    let mut text = "[kinds]\n".to_owned();
+    for kind in AskKind::all().iter().skip(8) {
+        text += &format!("\"{}\" = 0.0\n", kind.name());
+    }
+    let corpus = Corpus::new(&folder(), Mix::parse(&text).unwrap(), 0).unwrap();
+    for index in 0..300 {
+        let document = corpus.document(index).unwrap();
+        let known = AskKind::all()[..8].to_vec();
+        assert!(document.checks.iter().all(|(kind, _)| known.contains(kind)));
+    }
+    let error = Mix::parse(&format!("{text}\"keywords:existence\" = 0.0\n")).unwrap_err();
+    assert!(error.to_string().contains("at least 8"), "{error}");
+}

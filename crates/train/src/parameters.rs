@@ -162,3 +162,30 @@ pub fn global_norm(gradients: &[Tensor]) -> Result<f64> {
 pub(crate) fn tensor(values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_without_a_gradient_is_named() {
+        let one = |name: &str| Parameter {
+            name: name.into(),
+            value: tensor(vec![1.0, 2.0], &[2]).unwrap(),
+            kind: Kind::Vector,
+        };
+        let parameters = Parameters::new(vec![one("b"), one("a")]);
+        let mut gradients = Gradients::new(&parameters);
+        let id = parameters.id_of("b").unwrap();
+        gradients
+            .add(id, tensor(vec![1.0, 1.0], &[2]).unwrap())
+            .unwrap();
+        gradients
+            .add(id, tensor(vec![1.0, 2.0], &[2]).unwrap())
+            .unwrap();
+        let sum: Vec<f32> = gradients.get(id).unwrap().to_vec1().unwrap();
+        assert_eq!(sum, [2.0, 3.0]);
+        let error = gradients.complete(&parameters).unwrap_err().to_string();
+        assert!(error.starts_with("a got no gradient"), "{error}");
+    }
+}

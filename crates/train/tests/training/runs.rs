@@ -1,6 +1,6 @@
 //! Whole runs: learning, stopping and going on, and what stops a run.
 
-use crate::common::{decoder, form, lora, pairs, singles, tokens};
+use crate::common::{decoder, form, lora, singles, tokens};
 use model::{LoadAs, ModelConfig};
 use serde_json::{Map, Value};
 use std::cell::Cell;
@@ -421,7 +421,8 @@ fn settings_out_of_range_are_named() {
         train: singles(4, 64),
         ..Default::default()
     };
-    let wrong: [(&str, fn(&mut RunSettings)); 6] = [
+    type Change = fn(&mut RunSettings);
+    let wrong: [(&str, Change); 6] = [
         ("learning rate", |s| s.rate = 0.0),
         ("learning rate", |s| s.rate = f64::NAN),
         ("epochs", |s| s.epochs = 0),
@@ -445,5 +446,4 @@ fn settings_out_of_range_are_named() {
         go(folder.path(), &nothing, &settings(), None),
         Err(TrainError::NoRows { .. })
     ));
-    let _ = pairs(1, 64);
 }

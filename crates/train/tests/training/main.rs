@@ -3,6 +3,7 @@
 
 mod common;
 mod gradients;
+mod memory;
 mod runs;
 mod steps;
 mod torch;

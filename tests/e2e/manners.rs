@@ -69,6 +69,7 @@ Commands:
   prompts      Lists and copies the prompts that recipes use
   verify       Judges existing responses by rule, strict and loose
   eval         Scores a model on a benchmark that is judged by rule
+  train        Trains adapters and models on conversations and on pairs of answers
   bench        Measures speed against the limits of this machine
   models       Lists and describes models
   doctor       Says what this machine can run

@@ -3,7 +3,6 @@
 use crate::dice::Dice;
 use crate::soft::{Dimension, Soft};
 use crate::world::{ATTRIBUTES, NOUNS, capitalised, invented, truth};
-use serde_json::{Value, json};
 use verify::compose::{Kind, Material, conflict, sample};
 use verify::{Constraint, Keyword, Relation};
 
@@ -114,16 +113,6 @@ impl Ask {
         match self {
             Self::Rule(constraint) => !text.trim().is_empty() && constraint.check(text).followed,
             Self::Soft(soft) => voice.contains(soft),
-        }
-    }
-
-    /// Id and parameters as in IFEval's files.
-    pub fn record(&self) -> Value {
-        match self {
-            Self::Rule(constraint) => json!({"id": constraint.id(), "kwargs": constraint.kwargs()}),
-            Self::Soft(soft) => {
-                json!({"id": soft.dimension.name(), "kwargs": {"value": soft.name()}})
-            }
         }
     }
 

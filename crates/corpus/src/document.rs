@@ -2,19 +2,15 @@
 
 use crate::CorpusError;
 use crate::answer::{Answer, answer};
-use crate::ask::{Ask, AskKind, compatible};
+use crate::ask::{Ask, AskKind};
 use crate::dice::Dice;
 use crate::mix::{Mix, Role};
-use crate::reason::reason;
 use crate::scene::{Must, Scene, Source};
 use crate::skill::skill;
 use crate::split::Split;
-use crate::split::held_out_pair;
-use crate::world::TOPICS;
 use data::Message;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 use synth::prompts::PromptSet;
 use verify::compose::Kind;
@@ -44,14 +40,7 @@ pub struct Corpus {
 }
 
 /// Requests tried for one document.
-const ATTEMPTS: usize = 100;
-/// Tries in which the answer may be one that was not asked for it.
-const UNASKED_ATTEMPTS: usize = 4;
-/// Share of judged answers that were not asked for what the question asks.
-const UNASKED: f64 = 0.4;
-/// Share of constraints broken beside the one asked about.
-const ALSO_BROKEN: f64 = 0.2;
-
+pub(crate) const ATTEMPTS: usize = 100;
 impl Corpus {
     /// Documents with the prompts of a folder (as `--prompts` reads it).
     ///
@@ -233,262 +222,6 @@ impl Corpus {
         ));
         Ok(Some(document(messages, Role::Question, kind)))
     }
-
-    fn judge_logits(
-        &self,
-        source: Source<'_>,
-        dice: &mut Dice,
-    ) -> Result<Option<Document>, CorpusError> {
-        let (kind, yes) = (self.mix.kind(dice), dice.chance(0.5));
-        let Some(judged) = judged(source, (kind, yes), dice) else {
-            return Ok(None);
-        };
-        let question = source.question(&judged.ask, dice);
-        let messages = self.judge_messages(&judged, &question)?;
-        let checks = vec![(kind, yes)];
-        Ok(Some(Document {
-            checks,
-            ..document(messages, Role::JudgeLogits, kind.name())
-        }))
-    }
-
-    /// One question on one answer, and its verdict.
-    pub(crate) fn judge_messages(
-        &self,
-        judged: &Judged,
-        question: &str,
-    ) -> Result<Vec<Message>, CorpusError> {
-        let variables = json!({
-            "history": "", "instruction": judged.query, "response": judged.answer.text, "question": question,
-        });
-        let mut messages = self.render("judge_logits", &variables)?;
-        messages.push(Message::new(
-            "assistant",
-            if judged.yes { "YES" } else { "NO" },
-        ));
-        Ok(messages)
-    }
-
-    fn judge_explain(
-        &self,
-        source: Source<'_>,
-        dice: &mut Dice,
-    ) -> Result<Option<Document>, CorpusError> {
-        // The first kind and every verdict are fixed before anything is drawn.
-        let kind = self.mix.kind(dice);
-        let count = dice.between(1, 3);
-        let broken: Vec<bool> = (0..count).map(|_| dice.chance(0.5)).collect();
-        for _ in 0..ATTEMPTS {
-            let Some(scene) = source.scene(count, Must::Kind(kind), dice) else {
-                continue;
-            };
-            let Some(answer) = answer(&scene.errand, &scene.asks, &broken, dice) else {
-                continue;
-            };
-            let questions: Vec<String> = scene
-                .asks
-                .iter()
-                .map(|ask| source.question(ask, dice))
-                .collect();
-            let verdicts: Vec<Value> = scene.asks.iter().zip(&broken).map(|(ask, broken)| {
-                let explanation = reason(ask, &answer.text, !broken);
-                json!({"explanation": explanation, "verdict": if *broken { "NO" } else { "YES" }})
-            }).collect();
-            let mut messages = self.render("judge_explain", &json!({
-                "history": "", "instruction": scene.whole_query(), "response": answer.text, "questions": questions,
-            }))?;
-            messages.push(Message::new(
-                "assistant",
-                json!({"verdicts": verdicts}).to_string(),
-            ));
-            let checks = scene
-                .asks
-                .iter()
-                .map(Ask::kind)
-                .zip(broken.iter().map(|broken| !broken))
-                .collect();
-            return Ok(Some(Document {
-                checks,
-                ..document(messages, Role::JudgeExplain, kind.name())
-            }));
-        }
-        Ok(None)
-    }
-
-    /// Judge documents on an answer that a model gave to a request: one for each constraint
-    /// that a rule can check, with the rule's verdict.
-    ///
-    /// # Errors
-    /// [`CorpusError::Prompt`] if the prompt cannot be filled in.
-    pub fn judge_sampled(
-        &self,
-        asks: &[Ask],
-        response: &str,
-        index: u64,
-    ) -> Result<Vec<Document>, CorpusError> {
-        let mut dice = Dice::new(self.seed ^ SAMPLED, index);
-        let source = self.source(Split::Train);
-        let rules = asks.iter().filter(|ask| ask.rule().is_some());
-        rules
-            .map(|ask| {
-                let yes = ask.holds(response, &[]);
-                let answer = Answer {
-                    text: response.trim().to_owned(),
-                    voice: Vec::new(),
-                };
-                let judged = Judged {
-                    ask: ask.clone(),
-                    yes,
-                    answer,
-                    query: String::new(),
-                };
-                let question = source.question(ask, &mut dice);
-                let messages = self.judge_messages(&judged, &question)?;
-                let checks = vec![(ask.kind(), yes)];
-                Ok(Document {
-                    checks,
-                    ..document(messages, Role::JudgeLogits, ask.kind().name())
-                })
-            })
-            .collect()
-    }
-}
-
-/// As many YES as NO of each kind: of judge documents on a model's own answers, the first ones,
-/// so that no kind tells its verdict.
-#[must_use]
-pub fn balanced(documents: Vec<Document>) -> Vec<Document> {
-    let cell = |document: &Document| {
-        let yes = document
-            .messages
-            .last()
-            .is_some_and(|turn| turn.content == "YES");
-        (document.kind, yes)
-    };
-    let mut counts: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    for document in &documents {
-        *counts.entry(cell(document)).or_default() += 1;
-    }
-    let mut left: BTreeMap<(&str, bool), usize> = BTreeMap::new();
-    for (kind, yes) in counts.keys() {
-        let other = counts.get(&(*kind, !yes)).copied().unwrap_or_default();
-        left.insert((*kind, *yes), other.min(counts[&(*kind, *yes)]));
-    }
-    let mut kept = documents;
-    kept.retain(|document| {
-        let left = left.entry(cell(document)).or_default();
-        let keeps = *left > 0;
-        *left = left.saturating_sub(1);
-        keeps
-    });
-    kept
-}
-
-/// Keeps the wording of questions on sampled answers apart from the corpus.
-const SAMPLED: u64 = 0x5a3b_1ed0;
-
-/// An answer, a constraint, and whether it is followed.
-#[derive(Debug, Clone)]
-pub(crate) struct Judged {
-    pub(crate) query: String,
-    pub(crate) answer: Answer,
-    pub(crate) ask: Ask,
-    pub(crate) yes: bool,
-}
-
-/// An answer on which a question of this kind has this verdict.
-///
-/// The verdict is fixed first, then topic and constraint are drawn, then answers are tried until
-/// one fits: so neither the kind nor its parameters tell anything about the verdict. Most
-/// answers were asked for what the question asks, some were not.
-pub(crate) fn judged(
-    source: Source<'_>,
-    (kind, yes): (AskKind, bool),
-    dice: &mut Dice,
-) -> Option<Judged> {
-    let wanted = |topic: &usize| held_out_pair(*topic, kind) == (source.split == Split::Pair);
-    let topics: Vec<usize> = (0..TOPICS.len()).filter(wanted).collect();
-    if topics.is_empty() {
-        return None;
-    }
-    let topic = dice.pick(&topics);
-    let ask = source.ask(kind, topic, dice);
-    let asked = (0..ATTEMPTS).find_map(|turn| {
-        // What no answer does by chance is soon given up.
-        if turn < UNASKED_ATTEMPTS && dice.chance(UNASKED) {
-            unasked(source, topic, (&ask, yes), dice)
-        } else {
-            asked(source, topic, (&ask, yes), dice)
-        }
-    });
-    asked.map(|(query, answer)| Judged {
-        query,
-        answer,
-        ask,
-        yes,
-    })
-}
-
-/// A request with the constraint, and an answer that follows it or does not.
-fn asked(
-    source: Source<'_>,
-    topic: usize,
-    (ask, yes): (&Ask, bool),
-    dice: &mut Dice,
-) -> Option<(String, Answer)> {
-    let least = if source.split == Split::Combination {
-        2
-    } else {
-        1
-    };
-    let scene = source.scene(dice.between(least, 3), Must::Exactly(topic, ask), dice)?;
-    let broken: Vec<bool> = scene
-        .asks
-        .iter()
-        .map(|one| {
-            if one == ask {
-                !yes
-            } else {
-                dice.chance(ALSO_BROKEN)
-            }
-        })
-        .collect();
-    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
-    Some((scene.whole_query(), answer))
-}
-
-/// A request without the constraint, and an answer that happens to follow it or not.
-fn unasked(
-    source: Source<'_>,
-    topic: usize,
-    (ask, yes): (&Ask, bool),
-    dice: &mut Dice,
-) -> Option<(String, Answer)> {
-    let known = Source {
-        split: Split::Train,
-        ..source
-    };
-    let scene = known.scene(dice.between(0, 2), Must::Topic(topic), dice)?;
-    let mut all = scene.asks.clone();
-    all.push(ask.clone());
-    let fits = scene.errand.task.admits(ask.kind()) && compatible(&all);
-    if !fits || !source.admits(&scene.errand, &all) {
-        return None;
-    }
-    let broken: Vec<bool> = scene
-        .asks
-        .iter()
-        .map(|_| dice.chance(ALSO_BROKEN))
-        .collect();
-    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
-    // In capitals or small letters, but not taken for English: no example of either.
-    let unclear = match ask.kind() {
-        AskKind::Rule(Kind::EnglishCapital) => !answer.text.contains(char::is_lowercase),
-        AskKind::Rule(Kind::EnglishLowercase) => !answer.text.contains(char::is_uppercase),
-        _ => false,
-    };
-    let right = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
-    right.then(|| (scene.whole_query(), answer))
 }
 
 /// A request and an answer to it that breaks one constraint as often as the mix says.
@@ -498,7 +231,7 @@ fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
         let copying = [
             Kind::Existence,
             Kind::EndChecker,
-            Kind::NthParagraphFirstWord,
+            Kind::Frequency,
             Kind::Existence,
         ];
         AskKind::Rule(dice.pick(&copying))

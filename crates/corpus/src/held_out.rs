@@ -3,7 +3,8 @@
 use crate::CorpusError;
 use crate::ask::{Ask, AskKind};
 use crate::dice::{Dice, fixed};
-use crate::document::{Corpus, judged};
+use crate::document::Corpus;
+use crate::judge::judged;
 use crate::scene::{Must, Scene};
 use crate::skill::repeat_prompt;
 use crate::soft::{Dimension, Soft};
@@ -238,7 +239,7 @@ impl Corpus {
         let split = [Split::Pair, Split::Phrasing][number / 2 % 2];
         let judged = find(|| judged(self.source(split), (kind, yes), dice), "judge")?;
         let question = self.source(split).question(&judged.ask, dice);
-        let mut messages = self.judge_messages(&judged, &question)?;
+        let mut messages = self.judge_messages(&judged.answer.text, &question, yes)?;
         let verdict = messages.pop().map(|turn| turn.content);
         let key = format!("judge-{}-{}-{number}", kind.name(), split_name(split));
         let (rules, kwargs, soft) = recorded(std::slice::from_ref(&judged.ask));

@@ -4,7 +4,7 @@
 //! - `world.rs`, `task.rs`: what there is to say; `ask.rs`, `soft.rs`, `phrases.rs`: what can be
 //!   demanded of it, in words that can be read again.
 //! - `wish.rs`, `answer.rs`: answers that meet or break constraints, confirmed by `verify`.
-//! - `document.rs`, `skill.rs`: conversations in the prompts' own words; `mix.rs`: how many.
+//! - `document.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words; `mix.rs`: how many.
 //! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored.
 //!
 //! Equal seeds give equal documents. Knows no model and no tokenizer.
@@ -15,6 +15,7 @@ mod dice;
 mod document;
 mod error;
 mod held_out;
+mod judge;
 mod mix;
 mod phrasebook;
 mod phrases;
@@ -29,9 +30,10 @@ mod wish;
 mod world;
 
 pub use ask::{Ask, AskKind, RULES};
-pub use document::{Corpus, Document, balanced};
+pub use document::{Corpus, Document};
 pub use error::CorpusError;
 pub use held_out::{Item, Set, Sizes};
+pub use judge::balanced;
 pub use mix::{Mix, Role, Roles};
 pub use phrases::{read_demand, read_question};
 pub use score::{Score, score};

@@ -95,7 +95,7 @@ impl Default for Mix {
             roles: Roles::default(),
             constraints: [1.0, 4.0, 4.0, 2.0],
             violations: [0.30, 0.40, 0.45],
-            copying: 0.25,
+            copying: 0.3,
             repetition: 0.5,
             history: 0.06,
             kinds: BTreeMap::new(),

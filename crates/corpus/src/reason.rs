@@ -2,13 +2,22 @@
 
 use crate::ask::Ask;
 use crate::phrases::number;
+use crate::soft::Dimension;
 use verify::{Constraint, Keyword, Relation};
 
 /// Why the verdict on `text` is what it is.
 pub(crate) fn reason(ask: &Ask, text: &str, followed: bool) -> String {
     match ask {
-        Ask::Soft(soft) if followed => format!("It is {}.", soft.name()),
-        Ask::Soft(soft) => format!("It is not {}.", soft.name()),
+        Ask::Soft(soft) => {
+            let not = if followed { "" } else { "not " };
+            let how = match soft.dimension {
+                Dimension::Audience => "for ",
+                Dimension::Persona => "like ",
+                Dimension::PointOfView | Dimension::Tense => "in ",
+                Dimension::Tone | Dimension::Politeness | Dimension::Register => "",
+            };
+            format!("It is {not}{how}{}.", soft.name())
+        }
         Ask::Rule(rule) => match counted(rule, text) {
             Some(found) => found,
             None => plain(rule, followed),

@@ -384,21 +384,24 @@ fn the_model_s_own_answers_get_the_rules_verdict() {
         let judged = corpus
             .judge_sampled(&asks, "the fox is red, and it sings.", index as u64)
             .unwrap();
-        assert_eq!(judged.len(), item.instruction_id_list.len());
+        assert_eq!(judged.len(), 2 * item.instruction_id_list.len());
         let scored = score(item, "the fox is red, and it sings.").unwrap();
-        for (document, (_, followed)) in judged.iter().zip(&scored.checks) {
-            let verdict = &document.messages.last().unwrap().content;
-            assert_eq!(verdict == "YES", *followed);
+        for (both, (_, followed)) in judged.chunks(2).zip(&scored.checks) {
+            let verdict = if *followed { "YES" } else { "NO" };
+            assert_eq!(both[0].messages.last().unwrap().content, verdict);
+            let written: Value =
+                serde_json::from_str(&both[1].messages.last().unwrap().content).unwrap();
+            assert_eq!(written["verdicts"][0]["verdict"], verdict);
         }
         all.extend(judged);
     }
-    let mut kinds: Shares<&str> = Shares::new();
+    let mut kinds: Shares<(Role, &str)> = Shares::new();
     let kept = balanced(all.clone());
     for document in &kept {
         count(
             &mut kinds,
-            document.kind,
-            document.messages[1].content == "YES",
+            (document.role, document.kind),
+            document.checks[0].1,
         );
     }
     assert!(kept.len() < all.len() && !kept.is_empty());
@@ -415,7 +418,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "46ede92e6b287463");
+    assert_eq!(&digest[..16], "3975851337d4061b");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),

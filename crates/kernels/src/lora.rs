@@ -211,7 +211,13 @@ impl Kernel for AddTile<'_> {
         for (hidden, column) in self.hidden.iter().zip(self.columns) {
             sum = simd.mul_add(simd.splat(*hidden), simd.load(&column.0), sum);
         }
-        let y = simd.mul_add(sum, simd.splat(self.scale), simd.load_part(self.y));
-        simd.store_part(y, self.y);
+        let scale = simd.splat(self.scale);
+        match <&mut [f32; LANES]>::try_from(&mut *self.y) {
+            Ok(y) => simd.store(simd.mul_add(sum, scale, simd.load(y)), y),
+            Err(_) => {
+                let y = simd.mul_add(sum, scale, simd.load_part(self.y));
+                simd.store_part(y, self.y);
+            }
+        }
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct BenchTrainArgs {
     #[arg(long, value_enum, default_value = "layers")]
     pub(crate) recompute: RecomputeArg,
     /// Tokens computed at a time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 2048)]
     pub(crate) pack_tokens: usize,
     /// Prints JSON
     #[arg(long)]

@@ -55,6 +55,7 @@ use self::{
     packed::{Packed, PackedFormat},
 };
 use crate::KernelError;
+use crate::parallel;
 
 /// A weight matrix (out, in) with an optional bias (out).
 pub struct Linear {
@@ -217,13 +218,15 @@ impl Linear {
         }
         let k = self.in_features;
         let mut values = vec![0f32; ids.len() * k];
-        for (&id, out) in ids.iter().zip(values.chunks_exact_mut(k)) {
-            match &self.weights {
-                #[cfg(target_arch = "x86_64")]
-                Weights::Packed(weights) => weights.decode_row(id as usize, out),
-                Weights::Dense(weights) => weights.decode_row(id as usize, out),
-                Weights::Fallback(weights) => return weights.rows(ids),
-            }
+        match &self.weights {
+            #[cfg(target_arch = "x86_64")]
+            Weights::Packed(weights) => parallel::chunks(&mut values, k, |i, out| {
+                weights.decode_row(ids[i] as usize, out);
+            }),
+            Weights::Dense(weights) => parallel::chunks(&mut values, k, |i, out| {
+                weights.decode_row(ids[i] as usize, out);
+            }),
+            Weights::Fallback(weights) => return weights.rows(ids),
         }
         Ok(Tensor::from_vec(values, (ids.len(), k), &Device::Cpu)?)
     }

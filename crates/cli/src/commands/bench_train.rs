@@ -11,7 +11,7 @@ use crate::session;
 use crate::threads;
 use anyhow::{Context, Result};
 use clap::Args;
-use model::{AdapterCard, Projection};
+use model::{AdapterCard, AdapterShape, Projection};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -78,17 +78,31 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
             WeightsForm::Model { companions: vec![] },
         ),
         false => {
+            let shape = match opened.adapter_folder() {
+                Some(folder) => model::adapter_shape(folder)?,
+                None => AdapterShape {
+                    rank: lora.rank,
+                    alpha: lora.alpha,
+                },
+            };
             let card = AdapterCard {
                 base_model: opened.name().to_owned(),
-                rank: lora.rank,
-                alpha: lora.alpha,
+                rank: shape.rank,
+                alpha: shape.alpha,
                 dropout: 0.0,
             };
             let form = WeightsForm::Adapter {
                 decoder: Box::new(decoder.clone()),
                 card,
             };
-            (Network::with_new_adapter(&decoder, &lora, 0)?, form)
+            // With a trained adapter, the loss at the start is that adapter's.
+            let network = match opened.adapter_folder() {
+                Some(folder) => {
+                    Network::with_adapter(&decoder, &decoder.load_adapter(folder)?, 0.0)?
+                }
+                None => Network::with_new_adapter(&decoder, &lora, 0)?,
+            };
+            (network, form)
         }
     };
     let loaded = machine::peak_resident();

@@ -164,7 +164,7 @@ pub fn run(
 /// Steps a run would take, with the rows of each.
 ///
 /// # Errors
-/// As [`items::schedule_rows`]; no row at all.
+/// A batch of nothing; no row at all.
 pub fn plan_steps(items: &[Item], settings: &RunSettings) -> Result<Vec<Vec<usize>>> {
     if items.is_empty() {
         return Err(TrainError::NoRows {

@@ -26,7 +26,7 @@ use train::{
 /// The flags.
 #[derive(Debug, Args)]
 pub(crate) struct BenchTrainArgs {
-    /// Rows {"tokens": [ids], "trained": [0 or 1 per token]}; all of them make one step
+    /// Rows of token ids with a 0 or 1 for each, `tokens` and `trained`; all of them make one step
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: PathBuf,
     /// Steps to measure, after one that warms up

@@ -1,6 +1,5 @@
 //! Memory of a step over the weights, as the system counts it. Ignored tests, each in a process
 //! of its own: `cargo nextest run --release --run-ignored only -E 'test(memory::)' --no-capture`.
-#![expect(clippy::print_stdout, reason = "measurements are for people")]
 
 use crate::common::{decoder, tokens};
 use model::{LoadAs, ModelConfig};

@@ -4,6 +4,7 @@ use super::args::LmArgs;
 use super::course::Course;
 use super::estimate;
 use super::presets::{self, Method};
+use super::rows::DroppedRows;
 use super::samples::Samples;
 use super::watch::Watch;
 use super::{conclude, lock};
@@ -11,16 +12,13 @@ use crate::commands::Env;
 use crate::config::Setting;
 use crate::error::Failure;
 use crate::output;
-use crate::request::unreadable;
 use crate::threads;
 use anyhow::Result;
-use data::Message;
+use data::{Message, read_rows};
 use engine::Text;
 use model::{ChatTemplate, LoadOptions, ModelError, ModelFiles, Special};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 use train::{
     Item, ItemTokens, MuonSettings, Network, Objective, Renderer, RunData, Sequence, TrainOn,
@@ -53,7 +51,7 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
         momentum: 0.95,
         weight_decay: args.course.weight_decay,
     });
-    let items = read(args, &text, &course)?;
+    let (items, dropped) = read(args, &text, &course)?;
     let settings = course.settings(Objective::Sft);
     let decoder;
     let mut network = if args.from_scratch {
@@ -70,6 +68,7 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
     }
     plan.check()?;
     let _lock = lock(&args.output)?;
+    dropped.write(&args.output)?;
     let form = WeightsForm::Model {
         companions: companions(&args.init),
     };
@@ -103,58 +102,62 @@ fn held_out(mut items: Vec<Item>, args: &LmArgs) -> RunData {
     }
 }
 
-/// Rows with `text`, or with `messages`.
-fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<Vec<Item>> {
+/// Rows with `text`, or with `messages`, in any format that is read here.
+fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, DroppedRows)> {
     let blank = text.conversation(&[]);
-    let mut items = vec![];
-    let mut dropped: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut items, mut dropped) = (vec![], DroppedRows::default());
     for path in &args.data {
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        for (index, line) in BufReader::new(file).lines().enumerate() {
-            let line = line.map_err(|error| unreadable(path, &error))?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let id = format!("{}:{}", path.display(), index + 1);
-            match sequence(&line, text, text.template(), (&blank, course.max_length)) {
+        for row in read_rows(path)? {
+            let row = match row {
+                Ok(row) => row,
+                Err(problem) => {
+                    dropped.unusable(&problem);
+                    continue;
+                }
+            };
+            match sequence(
+                &row.value,
+                text,
+                text.template(),
+                (&blank, course.max_length),
+            ) {
                 Ok(mut sequence) => {
                     for weight in &mut sequence.weights {
                         if *weight == 0.0 {
                             *weight = args.prompt_weight as f32;
                         }
                     }
-                    items.push(Item {
-                        id,
-                        tokens: ItemTokens::Single(sequence),
-                    });
+                    let tokens = ItemTokens::Single(sequence);
+                    items.push(Item { id: row.id, tokens });
                 }
-                Err(reason) => *dropped.entry(reason).or_default() += 1,
+                Err(reason) => {
+                    let place = format!("{}:{}", row.file.display(), row.line);
+                    dropped.add(row.id, place, reason.clone(), reason);
+                }
             }
         }
     }
-    let reasons: Vec<String> = dropped
-        .iter()
-        .map(|(why, count)| format!("{count} {why}"))
-        .collect();
-    let reasons = match reasons.is_empty() {
-        true => "none dropped".to_owned(),
-        false => format!("dropped: {}", reasons.join(", ")),
-    };
-    output::say(&format!("{} rows to train on, {reasons}", items.len()));
+    output::say(&format!(
+        "{} rows to train on, {}",
+        items.len(),
+        dropped.reasons()
+    ));
     match items.is_empty() {
-        true => Err(Failure::input(format!("no row to train on: {reasons}"))),
-        false => Ok(items),
+        true => Err(Failure::input(format!(
+            "no row to train on: {}",
+            dropped.reasons()
+        ))),
+        false => Ok((items, dropped)),
     }
 }
 
 /// One row's tokens, or why it is dropped.
 fn sequence(
-    line: &str,
+    row: &Value,
     text: &Text,
     template: Option<&ChatTemplate>,
     (blank, max_length): (&model::Conversation, usize),
 ) -> std::result::Result<Sequence, String> {
-    let row: Value = serde_json::from_str(line).map_err(|_| "unreadable".to_owned())?;
     if let Some(plain) = row["text"].as_str() {
         let refused = |_| "not tokenised".to_owned();
         let mut tokens: Vec<u32> = text.tokenizer().bos_id().into_iter().collect();

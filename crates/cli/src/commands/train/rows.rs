@@ -6,7 +6,7 @@ use super::presets::Method;
 use crate::error::Failure;
 use crate::output;
 use anyhow::{Context, Result};
-use data::{Example, Message, SourceRow, read_examples};
+use data::{Example, Message, RowProblem, SourceRow, read_examples};
 use engine::Text;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -21,9 +21,13 @@ pub(super) struct Prepared {
     pub(super) held_out: Vec<Item>,
     /// Prompts of the first rows, for samples.
     pub(super) prompts: Vec<Vec<Message>>,
-    dropped: Vec<DroppedRow>,
+    dropped: DroppedRows,
     read: usize,
 }
+
+/// Rows that are not trained on.
+#[derive(Debug, Default)]
+pub(super) struct DroppedRows(Vec<DroppedRow>);
 
 /// A row that is not trained on.
 #[derive(Debug, Clone)]
@@ -126,13 +130,7 @@ impl Prepared {
                 let row: SourceRow<Example> = match row {
                     Ok(row) => row,
                     Err(problem) => {
-                        let line = problem.line();
-                        self.dropped.push(DroppedRow {
-                            id: format!("line {line}"),
-                            place: format!("{}:{line}", path.display()),
-                            reason: "unusable".into(),
-                            detail: problem.reason(),
-                        });
+                        self.dropped.unusable(&problem);
                         continue;
                     }
                 };
@@ -143,12 +141,10 @@ impl Prepared {
                         }
                         items.push(Item { id: row.id, tokens });
                     }
-                    Err((reason, detail)) => self.dropped.push(DroppedRow {
-                        id: row.id,
-                        place: format!("{}:{}", path.display(), row.line),
-                        reason,
-                        detail,
-                    }),
+                    Err((reason, detail)) => {
+                        let place = format!("{}:{}", path.display(), row.line);
+                        self.dropped.add(row.id, place, reason, detail);
+                    }
                 }
             }
         }
@@ -183,27 +179,10 @@ impl Prepared {
             return Err(Failure::input(format!(
                 "no row to train on: {} were read, {}",
                 self.read,
-                self.reasons()
+                self.dropped.reasons()
             )));
         }
         Ok(())
-    }
-
-    /// Reasons with counts.
-    fn reasons(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for row in &self.dropped {
-            *counts.entry(&row.reason).or_default() += 1;
-        }
-        match counts.is_empty() {
-            true => "none dropped".to_owned(),
-            false => {
-                let counted = counts
-                    .iter()
-                    .map(|(reason, count)| format!("{count} {reason}"));
-                format!("dropped: {}", counted.collect::<Vec<_>>().join(", "))
-            }
-        }
     }
 
     /// One line, and the first dropped rows.
@@ -218,10 +197,59 @@ impl Prepared {
             self.read,
             self.train.len(),
             self.held_out.len(),
-            self.reasons()
+            self.dropped.reasons()
         ));
-        for row in self.dropped.iter().take(3) {
+        for row in self.dropped.0.iter().take(3) {
             output::say(&format!("  {}: {}", row.place, row.detail));
+        }
+    }
+
+    /// Writes every dropped row with its reason.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub(super) fn write_dropped(&self, folder: &Path) -> Result<()> {
+        self.dropped.write(folder)
+    }
+}
+
+impl DroppedRows {
+    /// A row that could not be read.
+    pub(super) fn unusable(&mut self, problem: &RowProblem) {
+        let (line, file) = (problem.line(), problem.file().display());
+        let place = format!("{file}:{line}");
+        self.add(
+            format!("line {line}"),
+            place,
+            "unusable".into(),
+            problem.reason(),
+        );
+    }
+
+    /// A row that could not be used: a short reason, and the long one.
+    pub(super) fn add(&mut self, id: String, place: String, reason: String, detail: String) {
+        self.0.push(DroppedRow {
+            id,
+            place,
+            reason,
+            detail,
+        });
+    }
+
+    /// Reasons with counts.
+    pub(super) fn reasons(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for row in &self.0 {
+            *counts.entry(&row.reason).or_default() += 1;
+        }
+        match counts.is_empty() {
+            true => "none dropped".to_owned(),
+            false => {
+                let counted = counts
+                    .iter()
+                    .map(|(reason, count)| format!("{count} {reason}"));
+                format!("dropped: {}", counted.collect::<Vec<_>>().join(", "))
+            }
         }
     }
 
@@ -229,9 +257,9 @@ impl Prepared {
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub(super) fn write_dropped(&self, folder: &Path) -> Result<()> {
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("dropped.jsonl");
-        let lines = self.dropped.iter().map(|row| {
+        let lines = self.0.iter().map(|row| {
             let row = json!({
                 "id": row.id, "place": row.place, "reason": row.reason, "detail": row.detail,
             });

@@ -5,11 +5,13 @@
 //!   demanded of it, in words that can be read again.
 //! - `wish.rs`, `answer.rs`: answers that meet or break constraints, confirmed by `verify`.
 //! - `document.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words; `mix.rs`: how many.
-//! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored.
+//! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored;
+//!   `answered.rs`, `report.rs`: a model's answers and their figures.
 //!
 //! Equal seeds give equal documents. Knows no model and no tokenizer.
 
 mod answer;
+mod answered;
 mod ask;
 mod dice;
 mod document;
@@ -20,6 +22,7 @@ mod mix;
 mod phrasebook;
 mod phrases;
 mod reason;
+mod report;
 mod scene;
 mod score;
 mod skill;
@@ -29,6 +32,7 @@ mod task;
 mod wish;
 mod world;
 
+pub use answered::{Answered, join};
 pub use ask::{Ask, AskKind, RULES};
 pub use document::{Corpus, Document};
 pub use error::CorpusError;
@@ -36,6 +40,7 @@ pub use held_out::{Item, Set, Sizes};
 pub use judge::balanced;
 pub use mix::{Mix, Role, Roles};
 pub use phrases::{read_demand, read_question};
+pub use report::{Report, Share, Verdicts};
 pub use score::{Score, score};
 pub use soft::{Dimension, Soft};
 pub use split::Split;

@@ -27,9 +27,9 @@ use train::{
 
 /// Runs the command.
 pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
-    let number = args
-        .threads
-        .map(|count| toml::Value::Integer(i64::from(count)));
+    // Packs side by side: no product is shared between threads.
+    let threads = args.workers.map_or(args.threads, |_| Some(1));
+    let number = threads.map(|count| toml::Value::Integer(i64::from(count)));
     if let Some(setting) = Setting::flag("engine.threads", "--threads", number) {
         env.config.insert(setting)?;
     }
@@ -45,6 +45,7 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
     let text = Text::new(tokenizer, template, files.eos_token_ids()?);
     let preset = presets::choose(None, Method::Sft)?;
     let mut course = Course::of(&args.course, &preset, true, config.max_position_embeddings)?;
+    course.workers = args.workers.map_or(1, usize::from);
     course.optimizer.betas = (0.9, 0.95);
     course.optimizer.muon = args.muon_lr.map(|rate| MuonSettings {
         rate,
@@ -102,7 +103,8 @@ fn held_out(mut items: Vec<Item>, args: &LmArgs) -> RunData {
     }
 }
 
-/// Rows with `text`, or with `messages`, in any format that is read here.
+/// Rows with `text`, or with `messages`, in any format that is read here; a row's `weight` says
+/// how much its trained tokens count [1].
 fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, DroppedRows)> {
     let blank = text.conversation(&[]);
     let (mut items, mut dropped) = (vec![], DroppedRows::default());
@@ -122,10 +124,12 @@ fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, Dropp
                 (&blank, course.max_length),
             ) {
                 Ok(mut sequence) => {
+                    let own = row.value["weight"].as_f64().unwrap_or(1.0);
                     for weight in &mut sequence.weights {
-                        if *weight == 0.0 {
-                            *weight = args.prompt_weight as f32;
-                        }
+                        *weight = match *weight == 0.0 {
+                            true => args.prompt_weight as f32,
+                            false => own as f32,
+                        };
                     }
                     let tokens = ItemTokens::Single(sequence);
                     items.push(Item { id: row.id, tokens });

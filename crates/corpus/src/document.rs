@@ -95,6 +95,7 @@ impl Corpus {
             Role::JudgeExplain => self.judge_explain(source, dice),
             Role::Skill => Ok(Some(skill(self.mix.repetition, dice))),
             Role::Correct => self.correct(source, dice),
+            Role::Decif => self.decif(source, dice),
         }
     }
 
@@ -236,7 +237,7 @@ impl Corpus {
 }
 
 /// A request and an answer to it that breaks one constraint as often as the mix says.
-fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
+pub(crate) fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
     let mut count = source.mix.count(dice);
     let must = dice.chance(source.mix.copying).then(|| {
         let copying = [

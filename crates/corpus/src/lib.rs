@@ -4,7 +4,7 @@
 //! - `world.rs`, `task.rs`: what there is to say; `ask.rs`, `soft.rs`, `phrases.rs`: what can be
 //!   demanded of it, in words that can be read again.
 //! - `wish.rs`, `answer.rs`: answers that meet or break constraints, confirmed by `verify`.
-//! - `document.rs`, `correct.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words;
+//! - `document.rs`, `correct.rs`, `decif.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words;
 //!   `mix.rs`: how many.
 //! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored;
 //!   `answered.rs`, `report.rs`: a model's answers and their figures.
@@ -15,6 +15,7 @@ mod answer;
 mod answered;
 mod ask;
 mod correct;
+mod decif;
 mod dice;
 mod document;
 mod error;

@@ -5,6 +5,7 @@ mod args;
 mod card;
 mod commands;
 mod config;
+mod embedded;
 mod error;
 mod fleet;
 mod footprint;

@@ -16,7 +16,7 @@ struct Arguments {
     /// Seed of every choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Documents, or requests with `--requests`
+    /// Documents, requests or seeds
     #[arg(long, default_value_t = 1000)]
     documents: u64,
     /// File to write
@@ -57,7 +57,7 @@ enum What {
     JudgeItems,
     /// Tables of how good a model's answers are
     Score,
-    /// One prompt for each topic
+    /// Prompts to begin with, one for each topic before any gets another
     Seeds,
 }
 
@@ -88,7 +88,10 @@ fn main() -> Result<()> {
             corpus.requests(usize::try_from(arguments.documents)?)?,
             &mut out,
         )?,
-        What::Seeds => lines(corpus.seeds()?, &mut out)?,
+        What::Seeds => lines(
+            corpus.seeds(usize::try_from(arguments.documents)?)?,
+            &mut out,
+        )?,
         What::Judge => lines(balanced(judge(&corpus, &arguments)?), &mut out)?,
         What::JudgeItems => lines(judge_items(&corpus, &arguments)?, &mut out)?,
         What::Score => {

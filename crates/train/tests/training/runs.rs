@@ -376,6 +376,7 @@ fn learns_a_planted_preference() {
         let how = StepOptions {
             pass: PassOptions::default(),
             pack_tokens: 512,
+            workers: 2,
             step: 0,
             seed: 0,
         };

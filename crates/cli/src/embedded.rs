@@ -10,6 +10,8 @@ pub(crate) const NAME: &str = "embedded";
 pub(crate) static GGUF: &[u8] = include_bytes!("../../../models/embedded/model.gguf");
 /// Requests about its world, as JSONL.
 pub(crate) const SEEDS: &str = include_str!("../../../models/embedded/seeds.jsonl");
+/// Ids of the rules that it was trained to follow and to judge, one a line.
+const KINDS: &str = include_str!("../../../models/embedded/kinds.txt");
 /// Its own wording of every prompt it can answer.
 static PROMPTS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../../models/embedded/prompts");
 
@@ -26,6 +28,11 @@ pub(crate) fn prompts() -> PromptSet {
             .expect("a test reads every prompt");
     }
     set
+}
+
+/// Ids of the rules that it was trained to follow and to judge.
+pub(crate) fn kinds() -> Vec<&'static str> {
+    KINDS.lines().collect()
 }
 
 #[cfg(test)]

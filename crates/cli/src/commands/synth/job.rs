@@ -136,6 +136,17 @@ impl House {
     }
 }
 
+impl House {
+    /// Ids of the rules that instructions may have where none are named; nothing = all.
+    #[expect(dead_code, reason = "for recipes that draw rules")]
+    pub(crate) fn kinds(self) -> Vec<&'static str> {
+        match self {
+            Self::Program => Vec::new(),
+            Self::Embedded => embedded::kinds(),
+        }
+    }
+}
+
 /// The part that a Slurm array job is to do; all rows outside of one.
 fn slurm_shard(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
     let (Some(id), Some(count)) = (

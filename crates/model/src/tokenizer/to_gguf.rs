@@ -256,27 +256,23 @@ impl Conversion<'_> {
             }
         }
         for step in nested(&self.json["pre_tokenizer"], "pretokenizers") {
-            match (
-                step["type"].as_str().unwrap_or_default(),
-                step["prepend_scheme"].as_str(),
-            ) {
-                ("", _) => {}
-                ("Metaspace", Some("first")) => {
-                    prefix = Some(false);
-                    self.out.notes.push(
-                        "a raw prompt gets no space before its first word when it is read with the GGUF; here it does, and text after a control token does not".into(),
-                    );
-                }
-                ("Metaspace", Some("never")) => prefix = Some(false),
-                ("Metaspace", Some(_)) => prefix = Some(true),
-                ("Metaspace", None) => {
-                    prefix = Some(step["add_prefix_space"].as_bool() != Some(false));
-                }
-                (other, _) => {
-                    let expected = "Metaspace or none, for a GGUF";
-                    return Err(self.wrong("pre_tokenizer", expected, other));
-                }
+            if step["type"] != "Metaspace" {
+                let got = step["type"].as_str().unwrap_or_default();
+                let expected = "Metaspace or none, for a GGUF";
+                return Err(self.wrong("pre_tokenizer", expected, got));
             }
+            let space = FirstSpace::of(step);
+            prefix = Some(space == FirstSpace::Always);
+            let note = match space {
+                FirstSpace::Never => continue,
+                FirstSpace::Always => {
+                    "a text that begins with a space begins with two when it is read with the GGUF"
+                }
+                FirstSpace::OfTexts => {
+                    "a raw prompt gets no space before its first word when it is read with the GGUF; with the folder's tokenizer it does"
+                }
+            };
+            self.out.notes.push(note.into());
         }
         self.set("model", GgufValue::String("llama".into()));
         self.set("pre", GgufValue::String("default".into()));
@@ -405,10 +401,14 @@ impl Conversion<'_> {
             .bos_id()
             .or(self.tokenizer.eos.first().copied());
         let start = start.and_then(|id| self.library.id_to_token(id));
-        let first_only = only_first_word_gets_space(&self.json["pre_tokenizer"]);
+        let steps = nested(&self.json["pre_tokenizer"], "pretokenizers");
+        let space = steps.into_iter().map(FirstSpace::of).next_back();
         for probe in PROBES {
+            if space == Some(FirstSpace::Always) && probe.starts_with(' ') {
+                continue; // noted
+            }
             let mut texts = vec![];
-            if !first_only {
+            if space != Some(FirstSpace::OfTexts) {
                 texts.push((*probe).to_owned());
             }
             texts.extend(start.as_ref().map(|start| format!("{start}{probe}")));
@@ -445,8 +445,25 @@ fn nested<'a>(value: &'a Value, list: &str) -> Vec<&'a Value> {
     }
 }
 
-fn only_first_word_gets_space(pre_tokenizer: &Value) -> bool {
-    nested(pre_tokenizer, "pretokenizers")
-        .iter()
-        .any(|step| step["prepend_scheme"] == "first")
+/// Where a `Metaspace` step puts a space before a word that has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstSpace {
+    /// Before every text, and after every control token in it.
+    Always,
+    /// Before every text.
+    OfTexts,
+    Never,
+}
+
+impl FirstSpace {
+    fn of(step: &Value) -> Self {
+        match step["prepend_scheme"].as_str() {
+            _ if step["type"] != "Metaspace" => Self::Never,
+            Some("first") => Self::OfTexts,
+            Some("never") => Self::Never,
+            Some(_) => Self::Always,
+            None if step["add_prefix_space"].as_bool() == Some(false) => Self::Never,
+            None => Self::Always,
+        }
+    }
 }

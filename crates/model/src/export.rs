@@ -1,6 +1,6 @@
 //! A model folder becomes one GGUF file, which this crate, llama.cpp and the `gguf` package read.
 //!
-//! Everything is checked and laid out first ([`plan`](tensors)); then the tensors are encoded a
+//! Everything is checked and laid out first; then the tensors are encoded a
 //! few rows at a time, so that memory does not grow with the model. The file appears under its
 //! name when it is whole.
 
@@ -21,8 +21,8 @@ use tensors::Tensors;
 /// What the matrices of a GGUF file are stored as. Norms and biases are f32 in all of them.
 ///
 /// How far a value w of a block may be from what is stored, with m the largest magnitude in the
-/// block: `F16` 2^-11 |w|, `Bf16` 2^-8 |w|, `Q8_0` m (1/254 + 2^-11), blocks of 32; `Q4_0` m/8,
-/// blocks of 32. The k-quants fit their scales by least squares: on normally distributed
+/// block: `F16` 2^-11 |w|, `Bf16` 2^-8 |w|, `Q8_0` m (1/254 + 2^-11), blocks of 32; `Q4_0`
+/// m (1/8 + 2^-11), blocks of 32. The k-quants fit their scales by least squares: on normally distributed
 /// weights the root mean square of the error is below 0.02 (`Q6K`) and 0.09 (`Q4K`) of that of
 /// the weights.
 ///

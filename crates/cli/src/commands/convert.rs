@@ -22,11 +22,8 @@ const PACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// As [`GgufExport::write`].
 pub(crate) fn run(env: &Env, args: &ModelsConvertArgs) -> Result<ExitCode> {
-    let Some(name) = args.model.as_deref().or(env.config.text("model")) else {
-        return Err(Failure::usage(
-            "--model: which folder to convert? (the embedded model is a GGUF file already)",
-        ));
-    };
+    let name = args.model.as_deref().or(env.config.text("model"));
+    let name = name.unwrap_or(session::EMBEDDED);
     threads::apply(&env.config)?;
     let located = session::locate(name, &env.config)?;
     let folder = located.files.path();

@@ -3,13 +3,19 @@
 //! What is recognised is recognised whole: every word of a constraint or question has to be
 //! accounted for, else there is no rule and the model judges. [`recognise`] knows
 //!
-//! - each phrasing of the checkers' own describer (`described.rs`), and
+//! - each phrasing of the checkers' own describer (`described.rs`),
+//! - each of the plain phrasebook that the embedded model speaks (`phrasebook.rs`), and
 //! - how people and models usually put the same demands (`phrased.rs`, over the normal form of
 //!   `normal.rs`).
 
 mod described;
 mod normal;
+mod phrasebook;
 mod phrased;
+mod phrases;
+
+pub use phrasebook::{PHRASEBOOK, Phrases};
+pub use phrases::{capture, fill, fill_with, number, phrases, read_demand, read_question};
 
 use normal::Normal;
 use serde::Serialize;
@@ -106,8 +112,11 @@ pub fn recognise(text: &str, request: &str) -> Option<Rule> {
     if text.len() > LONGEST {
         return None;
     }
-    let described = described::recognise(text.trim()).map(|one| Rule::all([one]));
-    described.or_else(|| phrased::recognise(&Normal::of(text)?, request))
+    let described = described::recognise(text.trim());
+    let plain = || read_demand(text).or_else(|| read_question(text));
+    let plain = || plain().filter(|one| phrased::admits(one, request));
+    let known = described.or_else(plain).map(|one| Rule::all([one]));
+    known.or_else(|| phrased::recognise(&Normal::of(text)?, request))
 }
 
 /// Longer texts say more than a rule checks, in bytes.

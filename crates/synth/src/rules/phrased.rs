@@ -300,9 +300,19 @@ fn language(found: &Captures<'_>, _: &Normal, _: &str) -> Option<Rule> {
     }]))
 }
 
+/// Whether the checker of this constraint wants no more than `request` does.
+pub(super) fn admits(constraint: &Constraint, request: &str) -> bool {
+    match constraint {
+        Constraint::EnglishCapital | Constraint::EnglishLowercase => {
+            language_of(request).as_deref() == Some("en")
+        }
+        _ => true,
+    }
+}
+
 /// The checkers of letter case want English too.
 fn english(request: &str, constraint: Constraint) -> Option<Rule> {
-    (language_of(request).as_deref() == Some("en")).then(|| Rule::all([constraint]))
+    admits(&constraint, request).then(|| Rule::all([constraint]))
 }
 
 fn forms() -> Vec<Phrase> {

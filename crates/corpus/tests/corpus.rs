@@ -355,7 +355,11 @@ fn held_out_prompts_can_be_scored() {
                 &item.kind,
                 item.expected.as_deref() == Some("YES"),
             ),
-            Set::Respond => assert!(!item.instruction_id_list.is_empty()),
+            Set::Respond => {
+                assert!(!item.instruction_id_list.is_empty());
+                let text = item.text.as_deref().unwrap();
+                assert!(score(item, text).unwrap().passed, "{item:?}");
+            }
             Set::Compose => assert!((1..=2).contains(&asks.len())),
             Set::Copy => {}
         }

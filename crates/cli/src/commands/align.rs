@@ -82,8 +82,9 @@ pub(crate) fn run(env: &mut Env, args: &AlignArgs) -> Result<ExitCode> {
     opened.check_template()?;
     let prompts = match &args.prompts {
         None => PromptSet::embedded(),
-        Some(folder) => PromptSet::with_overrides(folder)
-            .map_err(|error| Failure::usage(error.to_string()))?,
+        Some(folder) => {
+            PromptSet::with_overrides(folder).map_err(|error| Failure::usage(error.to_string()))?
+        }
     };
     let of = Loop::new(env, args, &opened, &prompts)?;
     if args.dry_run {
@@ -92,7 +93,11 @@ pub(crate) fn run(env: &mut Env, args: &AlignArgs) -> Result<ExitCode> {
     let _lock = lock(&of.folder)?;
     let mut state = State::open(&of.folder, of.made_of(env, &opened, &prompts)?)?;
     of.inputs.write_held_out(&of.folder)?;
-    if of.parts.iter().any(|part| state.done(&part.key()).is_none()) {
+    if of
+        .parts
+        .iter()
+        .any(|part| state.done(&part.key()).is_none())
+    {
         env.keep(&opened)?;
     }
     for part in &of.parts {
@@ -106,12 +111,7 @@ pub(crate) fn run(env: &mut Env, args: &AlignArgs) -> Result<ExitCode> {
 }
 
 impl<'a> Loop<'a> {
-    fn new(
-        env: &Env,
-        args: &'a AlignArgs,
-        opened: &Opened,
-        prompts: &PromptSet,
-    ) -> Result<Self> {
+    fn new(env: &Env, args: &'a AlignArgs, opened: &Opened, prompts: &PromptSet) -> Result<Self> {
         let parameters = opened.parameters();
         let settings = Settings::choose(args.preset, args.rounds, parameters, &env.config)?;
         let is_small = settings::is_small(parameters);
@@ -233,7 +233,9 @@ impl<'a> Loop<'a> {
 
     /// The stages and their folders.
     fn tell_parts(&self) -> Result<()> {
-        let head = ["folder", "what", "begins with"].map(str::to_owned).to_vec();
+        let head = ["folder", "what", "begins with"]
+            .map(str::to_owned)
+            .to_vec();
         let mut rows = vec![head];
         for part in &self.parts {
             let what = match part.work {
@@ -241,7 +243,10 @@ impl<'a> Loop<'a> {
                 Work::Decompose => "take seeds apart".to_owned(),
                 Work::Compose => "train composer".to_owned(),
                 Work::Synthesise => {
-                    format!("compose {} times, respond, judge", self.settings.depth(part.place))
+                    format!(
+                        "compose {} times, respond, judge",
+                        self.settings.depth(part.place)
+                    )
                 }
                 Work::Train(method) => format!("train {}", method.name()),
             };

@@ -123,12 +123,8 @@ fn drive(
     };
     let line = Arc::new(Mutex::new(None));
     let shown = Arc::clone(&line);
-    let _progress = Progress::start(move || {
-        shown
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    });
+    let _progress =
+        Progress::start(move || shown.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let _orderly = env.interrupt.orderly();
     let report = run.drive(
         PHASE,
@@ -141,11 +137,7 @@ fn drive(
             if env.interrupt.requested() && options.stop.times() == 0 {
                 options.stop.request();
             }
-            let told = format!(
-                "{} of {} instructions answered",
-                now.rows_done,
-                items.len()
-            );
+            let told = format!("{} of {} instructions answered", now.rows_done, items.len());
             *line.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
         },
     )?;

@@ -129,16 +129,14 @@ fn from_file(path: &Path) -> Result<Instructions> {
 /// `rows` seeds in order, from the beginning again under new ids once they are used up.
 fn drawn(seeds: &[Seed], rows: usize) -> impl Iterator<Item = (String, &Vec<Message>)> {
     let rows = if rows == 0 { seeds.len() } else { rows };
-    (0..rows)
-        .filter(|_| !seeds.is_empty())
-        .map(|row| {
-            let (id, messages) = &seeds[row % seeds.len()];
-            let id = match row / seeds.len() {
-                0 => id.clone(),
-                again => format!("{id}#{}", again + 1),
-            };
-            (id, messages)
-        })
+    (0..rows).filter(|_| !seeds.is_empty()).map(|row| {
+        let (id, messages) = &seeds[row % seeds.len()];
+        let id = match row / seeds.len() {
+            0 => id.clone(),
+            again => format!("{id}#{}", again + 1),
+        };
+        (id, messages)
+    })
 }
 
 /// Writes lines beside the file and renames it.

@@ -289,7 +289,10 @@ mod tests {
         expected.judge = Judge::Policy;
         assert_eq!(found, expected);
         assert_eq!((found.depth(0), found.depth(7)), (2, 2));
-        assert_eq!([0, 1, 2, 3].map(|i| Settings::paper().depth(i)), [1, 2, 3, 3]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|i| Settings::paper().depth(i)),
+            [1, 2, 3, 3]
+        );
     }
 
     #[test]

@@ -219,7 +219,10 @@ mod tests {
             "Evaluate 6-round-2/evaluation 6-round-2/adapter -",
         ];
         assert_eq!(told(2, &[], true), expected);
-        assert!(told(1, &[], false).contains(&"Train(Nca) 5-round-1/adapter 4-sft/adapter 5-round-1/synth".to_owned()));
+        assert!(
+            told(1, &[], false)
+                .contains(&"Train(Nca) 5-round-1/adapter 4-sft/adapter 5-round-1/synth".to_owned())
+        );
         assert_eq!(told(0, &[], false).len(), 4);
     }
 

@@ -109,14 +109,19 @@ impl State {
                 done: BTreeMap::new(),
             },
             Some(text) => {
-                let found: Content = serde_json::from_str(&text)
-                    .with_context(|| format!("{} is not a state of this program", path.display()))?;
+                let found: Content = serde_json::from_str(&text).with_context(|| {
+                    format!("{} is not a state of this program", path.display())
+                })?;
                 let changed = changes(&found.made_of, &made_of);
                 if found.version != VERSION || !changed.is_empty() {
                     return Err(Failure::usage(format!(
                         "{}: belongs to a loop with another {}; give another output folder, or the same settings",
                         folder.display(),
-                        if changed.is_empty() { "version".to_owned() } else { changed.join(", ") },
+                        if changed.is_empty() {
+                            "version".to_owned()
+                        } else {
+                            changed.join(", ")
+                        },
                     )));
                 }
                 found
@@ -165,7 +170,9 @@ fn changes(before: &BTreeMap<String, Value>, now: &BTreeMap<String, Value>) -> V
             (Some(Value::Object(was)), Some(Value::Object(is))) => {
                 let map = |map: &serde_json::Map<String, Value>| {
                     let pairs = map.iter();
-                    pairs.map(|(key, value)| (format!("{name}.{key}"), value.clone())).collect()
+                    pairs
+                        .map(|(key, value)| (format!("{name}.{key}"), value.clone()))
+                        .collect()
                 };
                 changed.extend(changes(&map(was), &map(is)));
             }

@@ -80,7 +80,11 @@ fn settings(of: &Loop<'_>, part: &Part, config: &Config) -> Result<Settings> {
     }
     settings.rounds = depth.max(1);
     settings.levels = Vec::new();
-    settings.want = if part.place == 0 { Want::Sft } else { Want::Dpo };
+    settings.want = if part.place == 0 {
+        Want::Sft
+    } else {
+        Want::Dpo
+    };
     settings.composer = match of.has_composer {
         true => Composer::Trained,
         false => Composer::Prompted,

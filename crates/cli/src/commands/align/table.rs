@@ -22,7 +22,11 @@ pub(crate) fn rows<'a>(parts: &'a [Part], state: &'a State) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     let (mut made, mut trained, mut seconds) = (None, None, 0.0);
     for part in parts {
-        let Some(Done { facts, seconds: took }) = state.done(&part.key()) else {
+        let Some(Done {
+            facts,
+            seconds: took,
+        }) = state.done(&part.key())
+        else {
             continue;
         };
         seconds += took;
@@ -48,8 +52,18 @@ pub(crate) fn rows<'a>(parts: &'a [Part], state: &'a State) -> Vec<Row<'a>> {
 }
 
 const HEAD: [&str; 12] = [
-    "arm", "stage", "tried", "kept", "rows", "steps", "T=1 % [95 %]", "gain [95 %]", "greedy %",
-    "topic %", "perplexity", "min",
+    "arm",
+    "stage",
+    "tried",
+    "kept",
+    "rows",
+    "steps",
+    "T=1 % [95 %]",
+    "gain [95 %]",
+    "greedy %",
+    "topic %",
+    "perplexity",
+    "min",
 ];
 
 /// The table for people.
@@ -68,8 +82,10 @@ pub(crate) fn text(rows: &[Row<'_>]) -> Vec<Vec<String>> {
             stage,
             row.rows.map_or_else(none, |facts| facts.tried.to_string()),
             row.rows.map_or_else(none, |facts| facts.rows.to_string()),
-            row.training.map_or_else(none, |facts| facts.rows.to_string()),
-            row.training.map_or_else(none, |facts| facts.steps.to_string()),
+            row.training
+                .map_or_else(none, |facts| facts.rows.to_string()),
+            row.training
+                .map_or_else(none, |facts| facts.steps.to_string()),
             with_interval(&figures.sampled, ""),
             row.gain
                 .map_or_else(none, |gain| with_interval(&gain.sampled, "+")),
@@ -199,8 +215,18 @@ mod tests {
         let table = text(&rows);
         assert_eq!(table.len(), 3);
         let expected = [
-            "align", "sft", "800", "420", "418", "40", "40.0 [35.0, 45.0]",
-            "+10.0 [+5.0, +15.0]", "40.0", "-", "2.500", "1.5",
+            "align",
+            "sft",
+            "800",
+            "420",
+            "418",
+            "40",
+            "40.0 [35.0, 45.0]",
+            "+10.0 [+5.0, +15.0]",
+            "40.0",
+            "-",
+            "2.500",
+            "1.5",
         ];
         assert_eq!(table[2], expected);
         assert_eq!(table[1][2], "-");

@@ -85,7 +85,10 @@ fn arguments(
     let mut words: Vec<String> = ["autodidact", "train"].map(str::to_owned).to_vec();
     words.push(if name == "composer" { "sft" } else { name }.to_owned());
     let mut flag = |flag: &str, value: String| words.extend([format!("--{flag}"), value]);
-    flag("data", text(&of.folder.join(source).join("data").join(file)));
+    flag(
+        "data",
+        text(&of.folder.join(source).join("data").join(file)),
+    );
     flag("output", text(&of.folder.join(&part.folder)));
     flag("preset", preset.to_owned());
     flag("seed", of.seed_of(part).to_string());

@@ -36,6 +36,32 @@ pub(crate) fn answer(
     })
 }
 
+/// A wrong answer and the right one: both written from the same draws, so that they differ in
+/// what `broken` makes them differ in and in little else. The right one meets every constraint.
+pub(crate) fn correction(
+    errand: &Errand,
+    asks: &[Ask],
+    broken: &[bool],
+    dice: &mut Dice,
+) -> Option<(Answer, Answer)> {
+    // What is met in both is wished first: it is drawn alike.
+    let mut order: Vec<usize> = (0..asks.len()).collect();
+    order.sort_by_key(|index| broken[*index]);
+    let asks: Vec<Ask> = order.iter().map(|index| asks[*index].clone()).collect();
+    let broken: Vec<bool> = order.iter().map(|index| broken[*index]).collect();
+    let whole = vec![false; asks.len()];
+    (0..ATTEMPTS).find_map(|_| {
+        let (wishes, words) = (dice.fork(), dice.fork());
+        let written = |broken: &[bool]| {
+            let wish = Wish::draw(&asks, broken, &mut wishes.clone());
+            let text = write(errand, &wish, &mut words.clone());
+            let voice = wish.voice;
+            confirmed(&asks, broken, &text, &voice).then_some(Answer { text, voice })
+        };
+        Some((written(&broken)?, written(&whole)?))
+    })
+}
+
 fn confirmed(asks: &[Ask], broken: &[bool], text: &str, voice: &[Soft]) -> bool {
     let pairs = || asks.iter().zip(broken);
     // Telling the language is slow: last.

@@ -15,6 +15,11 @@ impl Dice {
         Self(rng)
     }
 
+    /// Another stream, which the next draws do not touch.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(self.bits()))
+    }
+
     /// 64 random bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.0.next_u64()

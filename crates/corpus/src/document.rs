@@ -92,19 +92,28 @@ impl Corpus {
             Role::JudgeLogits => self.judge_logits(source, dice),
             Role::JudgeExplain => self.judge_explain(source, dice),
             Role::Skill => Ok(Some(skill(self.mix.repetition, dice))),
+            Role::Correct => self.correct(source, dice),
         }
     }
 
-    /// The turns of a prompt of the recipe.
+    /// The turns of a prompt of UltraIF.
     pub(crate) fn render(
         &self,
         step: &str,
         variables: &Value,
     ) -> Result<Vec<Message>, CorpusError> {
-        Ok(self
-            .prompts
-            .get(&format!("ultraif/{step}"))
-            .render(variables)?)
+        self.render_of("ultraif", step, variables)
+    }
+
+    /// The turns of a prompt of a recipe.
+    pub(crate) fn render_of(
+        &self,
+        recipe: &str,
+        step: &str,
+        variables: &Value,
+    ) -> Result<Vec<Message>, CorpusError> {
+        let prompt = self.prompts.get(&format!("{recipe}/{step}"));
+        Ok(prompt.render(variables)?)
     }
 
     /// A request as the responder sees it, after earlier turns.

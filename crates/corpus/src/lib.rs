@@ -4,13 +4,15 @@
 //! - `world.rs`, `task.rs`: what there is to say; `ask.rs`, `soft.rs`, `phrases.rs`: what can be
 //!   demanded of it, in words that can be read again.
 //! - `wish.rs`, `answer.rs`: answers that meet or break constraints, confirmed by `verify`.
-//! - `document.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words; `mix.rs`: how many.
+//! - `document.rs`, `correct.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words;
+//!   `mix.rs`: how many.
 //! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored.
 //!
 //! Equal seeds give equal documents. Knows no model and no tokenizer.
 
 mod answer;
 mod ask;
+mod correct;
 mod dice;
 mod document;
 mod error;

@@ -24,11 +24,13 @@ pub enum Role {
     JudgeExplain,
     /// Repeating, counting, changing letters.
     Skill,
+    /// An answer that breaks a constraint, and the same answer without the fault.
+    Correct,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Respond,
         Self::Compose,
         Self::Decompose,
@@ -36,6 +38,7 @@ impl Role {
         Self::JudgeLogits,
         Self::JudgeExplain,
         Self::Skill,
+        Self::Correct,
     ];
 }
 
@@ -51,11 +54,12 @@ pub struct Roles {
     pub judge_logits: f64,
     pub judge_explain: f64,
     pub skill: f64,
+    pub correct: f64,
 }
 
 impl Default for Roles {
-    /// About 38 % of all tokens for answering, 31 % for judging, 17 % for composing and taking
-    /// apart, 14 % for skills.
+    /// About 37 % of all bytes for answering, 30 % for judging, 15 % for composing and taking
+    /// apart, 9 % for correcting, 9 % for skills.
     fn default() -> Self {
         Self {
             respond: 40.0,
@@ -65,6 +69,7 @@ impl Default for Roles {
             judge_logits: 24.0,
             judge_explain: 8.0,
             skill: 21.0,
+            correct: 6.0,
         }
     }
 }
@@ -85,6 +90,10 @@ pub struct Mix {
     pub repetition: f64,
     /// Share of conversations with a turn before the last.
     pub history: f64,
+    /// Share of corrections that are shown without the request.
+    pub alone: f64,
+    /// Share of answers to correct that break another constraint too, of those with several.
+    pub also_broken: f64,
     /// Weight of each kind of constraint, by name; 1 where it is not named, 0 leaves it out.
     pub kinds: BTreeMap<String, f64>,
 }
@@ -98,6 +107,8 @@ impl Default for Mix {
             copying: 0.3,
             repetition: 0.5,
             history: 0.06,
+            alone: 0.2,
+            also_broken: 0.2,
             kinds: BTreeMap::new(),
         }
     }
@@ -136,11 +147,12 @@ impl Mix {
         let shares = self
             .violations
             .iter()
-            .chain([&self.copying, &self.repetition, &self.history]);
+            .chain([&self.copying, &self.repetition, &self.history])
+            .chain([&self.alone, &self.also_broken]);
         for share in shares {
             if !(0.0..=1.0).contains(share) {
                 return Err(mix_error(
-                    "violations, copying, repetition, history",
+                    "violations, copying, repetition, history, alone, also_broken",
                     format!("expected 0 to 1, got {share}"),
                 ));
             }
@@ -166,7 +178,7 @@ impl Mix {
         Ok(())
     }
 
-    fn role_weights(&self) -> [f64; 7] {
+    fn role_weights(&self) -> [f64; 8] {
         let roles = &self.roles;
         [
             roles.respond,
@@ -176,6 +188,7 @@ impl Mix {
             roles.judge_logits,
             roles.judge_explain,
             roles.skill,
+            roles.correct,
         ]
     }
 

@@ -41,25 +41,25 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
 /// The variables of a rendered prompt, read back from its text.
 fn variables(document: &Document, user: &str) -> (&'static str, Value) {
     match document.role {
-        Role::Respond => ("respond", json!({"query": user})),
+        Role::Respond => ("ultraif/respond", json!({"query": user})),
         Role::Compose => {
             let history = between(user, "[history]: ", " \n [initial query]: ");
             let history = if history == "[]" { "" } else { history };
             (
-                "compose",
+                "ultraif/compose",
                 json!({"history": history, "query": between(user, " \n [initial query]: ", "")}),
             )
         }
         Role::Decompose => (
-            "decompose",
+            "ultraif/decompose",
             json!({"prompt": between(user, "[decompose]: ", "")}),
         ),
         Role::Question => (
-            "question",
+            "ultraif/question",
             json!({"prompt": "any", "constraint": between(user, "[constraint]: ", "")}),
         ),
         Role::JudgeLogits => (
-            "judge_logits",
+            "ultraif/judge_logits",
             json!({
                 "history": "any", "instruction": "any", "response": between(user, "[answer]:\n", "\n[question]: "),
                 "question": user.rsplit_once("\n[question]: ").unwrap().1,
@@ -73,9 +73,23 @@ fn variables(document: &Document, user: &str) -> (&'static str, Value) {
                 .collect();
             let response = between(user, "[answer]:\n", "\n[questions]:\n");
             (
-                "judge_explain",
+                "ultraif/judge_explain",
                 json!({"history": "any", "instruction": "any", "response": response, "questions": questions}),
             )
+        }
+        Role::Correct => {
+            let (shown, failed) = user.rsplit_once("\n[correct]: ").unwrap();
+            let (request, response) = shown.split_once("[answer]:\n").unwrap();
+            if request.is_empty() {
+                let variables = json!({"failed": failed, "response": response});
+                return ("complex-to-simple/correct_alone", variables);
+            }
+            let instruction = between(request, "[request]: ", "\n");
+            let variables = json!({
+                "instruction": instruction, "constraints": ["any"], "failed": failed,
+                "response": response,
+            });
+            ("complex-to-simple/correct", variables)
         }
         Role::Skill => panic!("skills have no prompt"),
     }
@@ -104,10 +118,7 @@ fn what_is_trained_is_what_the_product_says() {
         }
         let user = &asked.last().unwrap().content;
         let (step, variables) = variables(&document, user);
-        let rendered = prompts
-            .get(&format!("ultraif/{step}"))
-            .render(variables)
-            .unwrap();
+        let rendered = prompts.get(step).render(variables).unwrap();
         assert_eq!(rendered, asked[asked.len() - rendered.len()..], "{step}");
     }
     let published = prompts
@@ -128,6 +139,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn answers_have_the_form_that_the_recipe_reads() {
+    let mut kept = Vec::new();
     for document in documents(12, 3000) {
         let text = &document.messages.last().unwrap().content;
         let user = &document.messages[document.messages.len() - 2].content;
@@ -185,9 +197,25 @@ fn answers_have_the_form_that_the_recipe_reads() {
                     assert_eq!(verdict["verdict"], if *yes { "YES" } else { "NO" });
                 }
             }
+            Role::Correct => {
+                let (shown, failed) = user.rsplit_once("\n[correct]: ").unwrap();
+                let (_, wrong) = shown.split_once("[answer]:\n").unwrap();
+                let rule = read_demand(failed).unwrap().rule().cloned().unwrap();
+                assert!(!rule.check(wrong).followed, "{rule:?}\n{wrong}");
+                assert!(rule.check(text).followed, "{rule:?}\n{text}");
+                assert_eq!(rule.id(), document.kind);
+                let words = |text: &str| text.split_whitespace().map(str::to_lowercase).collect();
+                let (before, after): (BTreeSet<String>, BTreeSet<String>) =
+                    (words(wrong), words(text));
+                kept.push(before.intersection(&after).count() as f64 / after.len() as f64);
+            }
             Role::Respond | Role::Skill => {}
         }
     }
+    // A correction keeps the words that it need not touch.
+    let mean = kept.iter().sum::<f64>() / kept.len() as f64;
+    println!("{} corrections keep {mean:.3} of the words", kept.len());
+    assert!(mean > 0.75, "{mean}");
 }
 
 /// Counts of yes and of all, by key.
@@ -242,12 +270,13 @@ fn shares_are_as_set_and_every_cell_is_balanced() {
         }
     }
     let weights = Mix::default().roles;
-    let total = 109.0;
+    let total = 115.0;
     for (role, weight) in [
         (Role::Respond, weights.respond),
         (Role::JudgeLogits, weights.judge_logits),
         (Role::Skill, weights.skill),
         (Role::Compose, weights.compose),
+        (Role::Correct, weights.correct),
     ] {
         let found = roles[&role] as f64 / all.len() as f64;
         assert!((found - weight / total).abs() < 0.01, "{role:?} {found}");
@@ -422,7 +451,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "3975851337d4061b");
+    assert_eq!(&digest[..16], "b7559d1ef4094475");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),

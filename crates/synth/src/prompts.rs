@@ -12,6 +12,14 @@ use std::path::Path;
 /// Every prompt of the program: path below `prompts/`, text.
 const EMBEDDED: &[(&str, &str)] = &[
     (
+        "complex-to-simple/correct.md",
+        include_str!("../../../prompts/complex-to-simple/correct.md"),
+    ),
+    (
+        "complex-to-simple/correct_alone.md",
+        include_str!("../../../prompts/complex-to-simple/correct_alone.md"),
+    ),
+    (
         "ultraif/compose.md",
         include_str!("../../../prompts/ultraif/compose.md"),
     ),

@@ -60,6 +60,18 @@ pub(crate) struct Trained {
     samples: Samples,
 }
 
+impl Trained {
+    fn new(finished: Finished, rows: usize, watch: &Watch<'_>, samples: Samples) -> Self {
+        Self {
+            finished,
+            rows,
+            last: watch.last().cloned(),
+            evaluation: watch.last_evaluation().cloned(),
+            samples,
+        }
+    }
+}
+
 fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
     match train_once(env, method, args)? {
         Some(trained) => conclude(&args.output, args.course.json, &trained),
@@ -156,13 +168,7 @@ impl Job<'_> {
             samples.answer("after", env, self.opened, (&after.0, after.1))?;
             samples.write(folder)?;
         }
-        Ok(Trained {
-            finished,
-            rows: data.train.len(),
-            last: watch.last().cloned(),
-            evaluation: watch.last_evaluation().cloned(),
-            samples,
-        })
+        Ok(Trained::new(finished, data.train.len(), &watch, samples))
     }
 
     /// What the reference says of each pair; read from the run's folder if it was computed for

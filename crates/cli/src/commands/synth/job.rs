@@ -35,10 +35,6 @@ pub(crate) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// A run of all rows in this folder, 64 at a time, with the main model in every role.
-    #[expect(
-        dead_code,
-        reason = "for commands that run a recipe as one of their steps"
-    )]
     pub(crate) fn new(output: PathBuf, model: &'a ModelArgs) -> Self {
         Self {
             output,

@@ -18,13 +18,15 @@ use serde_json::{Map, Value, json};
 use verify::Constraint;
 
 /// What is asked of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Set {
     /// An answer to a request.
     Respond,
     /// YES or NO.
     Judge,
+    /// A reason, then YES or NO.
+    Explain,
     /// A harder request and its question.
     Compose,
     /// The same words again.

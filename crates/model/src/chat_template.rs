@@ -16,7 +16,7 @@ mod limits;
 mod python;
 mod source;
 
-pub use environment::{Date, InvalidDate};
+pub use environment::{Date, InvalidDate, on_template_stack};
 
 use crate::{ModelError, Rendered, Tokenizer};
 use environment::{Failure, MARK_VARIABLE};

@@ -24,7 +24,7 @@ mod weights;
 
 pub use adapter::{Adapter, AdapterCard, AdapterPart, AdapterShape, adapter_shape};
 pub use batch::{AdapterId, ForwardBatch};
-pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
+pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_template_stack};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };

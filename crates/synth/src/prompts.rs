@@ -20,6 +20,54 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../../prompts/complex-to-simple/correct_alone.md"),
     ),
     (
+        "decif/conflict.md",
+        include_str!("../../../prompts/decif/conflict.md"),
+    ),
+    (
+        "decif/constraints.md",
+        include_str!("../../../prompts/decif/constraints.md"),
+    ),
+    (
+        "decif/criteria.md",
+        include_str!("../../../prompts/decif/criteria.md"),
+    ),
+    (
+        "decif/domains.md",
+        include_str!("../../../prompts/decif/domains.md"),
+    ),
+    (
+        "decif/instruction.md",
+        include_str!("../../../prompts/decif/instruction.md"),
+    ),
+    (
+        "decif/judge_explain.md",
+        include_str!("../../../prompts/decif/judge_explain.md"),
+    ),
+    (
+        "decif/judge_logits.md",
+        include_str!("../../../prompts/decif/judge_logits.md"),
+    ),
+    (
+        "decif/personas.md",
+        include_str!("../../../prompts/decif/personas.md"),
+    ),
+    (
+        "decif/requests.md",
+        include_str!("../../../prompts/decif/requests.md"),
+    ),
+    (
+        "decif/resolve.md",
+        include_str!("../../../prompts/decif/resolve.md"),
+    ),
+    (
+        "decif/respond.md",
+        include_str!("../../../prompts/decif/respond.md"),
+    ),
+    (
+        "decif/scenarios.md",
+        include_str!("../../../prompts/decif/scenarios.md"),
+    ),
+    (
         "ultraif/compose.md",
         include_str!("../../../prompts/ultraif/compose.md"),
     ),

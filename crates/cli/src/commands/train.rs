@@ -8,6 +8,7 @@ pub(crate) mod mask;
 mod presets;
 mod rows;
 mod samples;
+mod tokenizer;
 mod watch;
 
 use crate::commands::Env;
@@ -42,6 +43,7 @@ pub(crate) fn run(env: &mut Env, command: &TrainCommand) -> Result<ExitCode> {
         TrainCommand::Nca(args) => tune(env, Method::Nca, args),
         TrainCommand::Ipo(args) => tune(env, Method::Ipo, args),
         TrainCommand::Lm(args) => lm::run(env, args),
+        TrainCommand::Tokenizer(args) => tokenizer::run(args).map(|()| ExitCode::SUCCESS),
         TrainCommand::Merge(args) => merge(env, args).map(|()| ExitCode::SUCCESS),
         TrainCommand::Presets { json } => list_presets(*json).map(|()| ExitCode::SUCCESS),
     }
@@ -203,6 +205,7 @@ impl Job<'_> {
         let options = StepOptions {
             pass: self.settings.pass,
             pack_tokens: self.settings.pack_tokens,
+            workers: self.settings.workers,
             step: 0,
             seed: self.settings.seed,
         };

@@ -14,6 +14,7 @@ const WHOLE: StepOptions = StepOptions {
         dropout_key: 0,
     },
     pack_tokens: 4096,
+    workers: 1,
     step: 1,
     seed: 0,
 };

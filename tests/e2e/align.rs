@@ -123,7 +123,8 @@ fn killed_in_every_part_it_gives_the_same_adapter() {
         .collect();
     assert_eq!(methods, ["sft", "dpo", "nca"]);
     let base = &told["models"][0]["figures"];
-    assert_eq!((&base["prompts"], &base["samples"]), (&4.into(), &4.into()));
+    let counted = ["prompts", "samples"].map(|name| base[name].as_u64());
+    assert_eq!(counted, [Some(4), Some(4)]);
     assert!(base["perplexity"].as_f64().unwrap() > 1.0, "{base}");
     assert!(base["on_topic"].is_number() && told["models"][0]["gain"].is_null());
     assert!(told["models"][3]["gain"]["sampled"]["rate"].is_number());

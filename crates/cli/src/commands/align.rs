@@ -170,7 +170,7 @@ impl<'a> Loop<'a> {
         let how = &self.settings.held_out;
         Asking {
             samples: how.samples,
-            sampling: evaluation::sampling(how.temperature, how.top_p),
+            sampling: how.sampling(),
             max_tokens: self.answer_tokens,
         }
     }

@@ -6,7 +6,7 @@ use crate::commands::Env;
 use crate::output::{self, Progress};
 use crate::session::{self, Opened, Session};
 use anyhow::{Context, Result};
-use data::{Message, Sampling};
+use data::Message;
 use eval::held_out::{ANSWERS_FILE, Asking, Instruction, Instructions, Scored, ask};
 use model::Decoder;
 use pipeline::{
@@ -187,13 +187,4 @@ fn perplexity(
         tokens += scores.len();
     }
     Ok(Some((-sum / tokens.max(1) as f64).exp()))
-}
-
-/// How samples are drawn unless the settings say otherwise.
-pub(super) fn sampling(temperature: f32, top_p: f32) -> Sampling {
-    Sampling {
-        temperature,
-        top_p,
-        ..Sampling::default()
-    }
 }

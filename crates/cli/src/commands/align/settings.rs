@@ -4,6 +4,7 @@ use super::args::PresetArg;
 use crate::config::{Config, unknown};
 use crate::error::Failure;
 use anyhow::Result;
+use data::Sampling;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -57,9 +58,9 @@ pub(crate) struct HeldOut {
     /// Samples of each, beside a greedy answer.
     pub(crate) samples: usize,
     /// Of the samples.
-    pub(crate) temperature: f32,
+    pub(crate) temperature: f64,
     /// Of the samples.
-    pub(crate) top_p: f32,
+    pub(crate) top_p: f64,
     /// Tokens of an answer; 0: as many as the prompt `ultraif/respond` gives.
     pub(crate) max_tokens: usize,
 }
@@ -94,6 +95,18 @@ pub(crate) struct Pairs {
     pub(crate) beta: f64,
     /// Weight of the chosen answers' cross-entropy beside the loss.
     pub(crate) sft_weight: f64,
+}
+
+impl HeldOut {
+    /// How samples are drawn.
+    pub(crate) fn sampling(&self) -> Sampling {
+        // Narrowing is meant: the engine samples in f32.
+        Sampling {
+            temperature: self.temperature as f32,
+            top_p: self.top_p as f32,
+            ..Sampling::default()
+        }
+    }
 }
 
 impl Default for Settings {
@@ -219,11 +232,7 @@ impl Settings {
             "held_out.samples",
             "from 1 to 100",
         )?;
-        let sampling = data::Sampling {
-            temperature: self.held_out.temperature,
-            top_p: self.held_out.top_p,
-            ..data::Sampling::default()
-        };
+        let sampling = self.held_out.sampling();
         let valid = sampling.validate();
         valid.map_err(|error| Failure::usage(format!("{TABLE}.held_out.{error}")))
     }

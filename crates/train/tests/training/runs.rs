@@ -378,6 +378,7 @@ fn learns_a_planted_preference() {
             pack_tokens: 512,
             step: 0,
             seed: 0,
+            workers: 1,
         };
         let (train, held_out) = (planted(0, 64), planted(1000, 40));
         let data = RunData {

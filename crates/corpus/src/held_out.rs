@@ -132,6 +132,8 @@ const HELD_OUT: u64 = 0x0bad_5eed_0e1d;
 const REQUESTS: u64 = 0x07e9_0e57;
 /// For the answers that requests come with, so that they change no request.
 const TEXTS: u64 = 0x07e7_7500;
+/// How often an answer is looked for that meets every constraint; some requests have none.
+const TEXT_ATTEMPTS: usize = 8;
 /// And for the seeds.
 const SEEDS: u64 = 0x005e_ed50;
 
@@ -228,7 +230,8 @@ impl Corpus {
         let kind = scene.errand.task.name();
         let mut dice = self.dice(part ^ TEXTS, split_name(split), number);
         let whole = vec![false; scene.asks.len()];
-        let text = answer(&scene.errand, &scene.asks, &whole, &mut dice);
+        let text =
+            (0..TEXT_ATTEMPTS).find_map(|_| answer(&scene.errand, &scene.asks, &whole, &mut dice));
         let item = item(Set::Respond, (split, number), kind, messages, &scene, query);
         Ok(Item {
             text: text.map(|answer| answer.text),

@@ -273,7 +273,7 @@ pub(crate) fn judged(
     let asked = (0..ATTEMPTS).find_map(|turn| {
         // What no answer does by chance is soon given up.
         if turn < UNASKED_ATTEMPTS && dice.chance(UNASKED) {
-            Some((unasked(source, topic, (&ask, yes), dice)?, vec![]))
+            unasked(source, topic, (&ask, yes), dice)
         } else {
             asked(source, topic, (&ask, yes), dice)
         }
@@ -297,7 +297,8 @@ fn asked(
     } else {
         1
     };
-    let scene = source.scene(dice.between(least, 3), Must::Exactly(topic, ask), dice)?;
+    let count = dice.between(least, 3).max(dice.between(least, 3));
+    let scene = source.scene(count, Must::Exactly(topic, ask), dice)?;
     let broken: Vec<bool> = scene
         .asks
         .iter()
@@ -320,7 +321,7 @@ fn unasked(
     topic: usize,
     (ask, yes): (&Ask, bool),
     dice: &mut Dice,
-) -> Option<Answer> {
+) -> Option<(Answer, Vec<Ask>)> {
     let known = Source {
         split: Split::Train,
         ..source
@@ -345,5 +346,5 @@ fn unasked(
         _ => false,
     };
     let right = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
-    right.then_some(answer)
+    right.then_some((answer, scene.asks))
 }

@@ -591,7 +591,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "693a57434a16e074");
+    assert_eq!(&digest[..16], "a37bf80aac24b2b4");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),
@@ -630,10 +630,28 @@ fn the_seeds_are_those_of_the_corpus() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 60);
-    for (made, line) in corpus(0).seeds().unwrap().iter().zip(&lines) {
+    assert_eq!(lines.len(), 360);
+    let mix = std::fs::read_to_string(folder().join("../mix.toml")).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&mix).unwrap(), 0).unwrap();
+    for (made, line) in corpus.seeds(360).unwrap().iter().zip(&lines) {
         assert_eq!(made, line);
     }
+}
+
+#[test]
+fn the_kinds_on_offer_are_those_of_the_mix() {
+    let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
+    let mix = Mix::parse(&text("mix.toml")).unwrap();
+    let mut offered: Vec<&str> = AskKind::all()
+        .into_iter()
+        .filter(|kind| matches!(kind, AskKind::Rule(_)) && mix.weight(*kind) > 0.0)
+        .map(AskKind::name)
+        .collect();
+    let listed = text("kinds.txt");
+    let mut listed: Vec<&str> = listed.lines().collect();
+    offered.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(offered, listed);
 }
 
 #[test]

@@ -78,6 +78,17 @@ impl ChatTemplate {
         self.sources.keys().map(String::as_str)
     }
 
+    /// Names and source texts of all templates.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.sources.iter();
+        pairs.map(|(name, source)| (name.as_str(), source.as_str()))
+    }
+
+    /// Whether a template of this name is used if no other is asked for.
+    pub(crate) fn is_default(name: &str) -> bool {
+        name == DEFAULT
+    }
+
     /// Source text of the template that renders `conversation`.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod table;
 mod training;
 
 use crate::commands::Env;
+use crate::commands::synth::House;
 use crate::commands::train::lock;
 use crate::error::{Failure, STOPPED};
 use crate::output;
@@ -80,13 +81,14 @@ pub(crate) fn run(env: &mut Env, args: &AlignArgs) -> Result<ExitCode> {
     threads::apply(&env.config)?;
     let opened = session::open(&args.model, &mut env.config)?;
     opened.check_template()?;
+    let house = House::of(&args.model, &env.config);
     let prompts = match &args.prompts {
-        None => PromptSet::embedded(),
+        None => house.prompts(),
         Some(folder) => {
             PromptSet::with_overrides(folder).map_err(|error| Failure::usage(error.to_string()))?
         }
     };
-    let of = Loop::new(env, args, &opened, &prompts)?;
+    let of = Loop::new(env, args, &opened, (&prompts, house))?;
     if args.dry_run {
         return of.tell_parts().map(|()| ExitCode::SUCCESS);
     }
@@ -119,7 +121,7 @@ impl<'a> Loop<'a> {
         recipe
             .validate()
             .map_err(|error| Failure::usage(error.to_string()))?;
-        let inputs = Inputs::read(args, settings.held_out.prompts)?;
+        let inputs = Inputs::read(args, house, settings.held_out.prompts)?;
         let folder = args.output.clone();
         let composes = (0..=settings.rounds).any(|place| settings.depth(place) > 0);
         let has_composer = composes && !args.skip_composer;

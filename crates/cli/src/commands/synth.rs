@@ -18,7 +18,7 @@ pub(crate) mod settings;
 pub(crate) mod ultraif;
 
 pub(crate) use ended::{Ended, Shown};
-pub(crate) use job::Job;
+pub(crate) use job::{House, Job};
 pub(crate) use pass::{Pass, Rows};
 
 use crate::card;
@@ -123,7 +123,7 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
 /// A folder with a file that is no prompt of ours.
 pub(crate) fn prompts(job: &Job) -> Result<PromptSet> {
     match &job.prompts {
-        None => Ok(PromptSet::embedded()),
+        None => Ok(job.house.prompts()),
         Some(folder) => {
             PromptSet::with_overrides(folder).map_err(|error| Failure::usage(error.to_string()))
         }

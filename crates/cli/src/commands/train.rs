@@ -473,6 +473,13 @@ fn merge(env: &mut Env, args: &MergeArgs) -> Result<()> {
     let Some(adapter) = opened.adapter_folder() else {
         return Err(Failure::usage("--adapter: which adapter to merge?"));
     };
+    if args.output.extension().is_some_and(|end| end == "gguf") {
+        return Err(Failure::usage(format!(
+            "--output {}: merge writes a folder; `models convert --adapter {}` writes a GGUF file",
+            args.output.display(),
+            adapter.display()
+        )));
+    }
     let Some(base) = opened.path() else {
         return Err(Failure::usage(
             "an adapter can only be merged into a folder of safetensors; the embedded model is none",

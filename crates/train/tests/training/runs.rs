@@ -376,9 +376,9 @@ fn learns_a_planted_preference() {
         let how = StepOptions {
             pass: PassOptions::default(),
             pack_tokens: 512,
+            workers: 2,
             step: 0,
             seed: 0,
-            workers: 1,
         };
         let (train, held_out) = (planted(0, 64), planted(1000, 40));
         let data = RunData {

@@ -1,6 +1,7 @@
 //! What the loop begins with: seeds to train on, instructions to measure by.
 
 use super::args::AlignArgs;
+use crate::commands::synth::House;
 use crate::error::Failure;
 use crate::output;
 use crate::request;
@@ -43,30 +44,19 @@ impl Inputs {
     /// # Errors
     /// Files that cannot be read; instructions that cannot be judged; too few seeds to set some
     /// aside.
-    pub(super) fn read(args: &AlignArgs, most: usize) -> Result<Self> {
-        let source = Seeds::open(&args.seeds)?;
+    pub(super) fn read(args: &AlignArgs, house: House, most: usize) -> Result<Self> {
+        let source = Seeds::open(&args.seeds, house.seeds())?;
         let (mut seeds, unreadable) = readable(&source)?;
         if unreadable > 0 {
             output::say(&format!("seeds: {unreadable} rows cannot be read"));
         }
-        let instructions = match &args.held_out {
-            Some(path) => from_file(path)?.thinned(most),
-            None => {
-                let most = if most == 0 { SET_ASIDE } else { most };
-                let found = seeded(&seeds, most);
-                seeds.retain(|(id, _)| !found.set_aside.contains(id));
-                if found.instructions.items.is_empty() {
-                    return Err(Failure::usage(format!(
-                        "{} seeds: too few to set some aside to measure by; give --held-out FILE",
-                        seeds.len()
-                    )));
-                }
-                output::say(&format!(
-                    "{} seeds are set aside and get rules, to measure by",
-                    found.instructions.items.len()
-                ));
-                found.instructions
+        let instructions = match (&args.held_out, house.held_out()) {
+            (Some(path), _) => from_file(path)?.thinned(most),
+            // Its requests are of its own world: strange seeds would be none of its kind.
+            (None, Some(text)) if args.seeds.is_empty() => {
+                Instructions::read("built-in", text.as_bytes())?.thinned(most)
             }
+            (None, _) => set_aside(&mut seeds, most)?,
         };
         Ok(Self {
             held_out_digest: digest(&format!("{instructions:?}")),
@@ -104,6 +94,23 @@ impl Inputs {
         write_lines(&path, lines)?;
         Ok(path)
     }
+}
+
+/// Takes some of the seeds away and gives them rules.
+fn set_aside(seeds: &mut Vec<Seed>, most: usize) -> Result<Instructions> {
+    let found = seeded(seeds, if most == 0 { SET_ASIDE } else { most });
+    let count = found.instructions.items.len();
+    if count == 0 {
+        return Err(Failure::usage(format!(
+            "{} seeds: too few to set some aside to measure by; give --held-out FILE",
+            seeds.len()
+        )));
+    }
+    seeds.retain(|(id, _)| !found.set_aside.contains(id));
+    output::say(&format!(
+        "{count} seeds are set aside and get rules, to measure by"
+    ));
+    Ok(found.instructions)
 }
 
 /// Seeds that can be read, each id once, and how many cannot.

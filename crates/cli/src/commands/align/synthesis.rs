@@ -38,7 +38,7 @@ pub(super) fn synthesise(env: &mut Env, of: &Loop<'_>, part: &Part) -> Result<Op
         concurrency: of.args.concurrency,
         prompts: of.args.prompts.clone(),
         roles: roles(of, part),
-        ..Job::new(folder, &of.args.model)
+        ..Job::new(folder, &of.args.model, &env.config)
     };
     let file = file_of(part);
     let ended = execute(env, &job, &Ultraif::new(&job, settings, &source)?)?;

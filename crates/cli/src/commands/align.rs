@@ -113,7 +113,12 @@ pub(crate) fn run(env: &mut Env, args: &AlignArgs) -> Result<ExitCode> {
 }
 
 impl<'a> Loop<'a> {
-    fn new(env: &Env, args: &'a AlignArgs, opened: &Opened, prompts: &PromptSet) -> Result<Self> {
+    fn new(
+        env: &Env,
+        args: &'a AlignArgs,
+        opened: &Opened,
+        (prompts, house): (&PromptSet, House),
+    ) -> Result<Self> {
         let parameters = opened.parameters();
         let settings = Settings::choose(args.preset, args.rounds, parameters, &env.config)?;
         let is_small = settings::is_small(parameters);

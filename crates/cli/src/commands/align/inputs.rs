@@ -52,10 +52,7 @@ impl Inputs {
         }
         let instructions = match (&args.held_out, house.held_out()) {
             (Some(path), _) => from_file(path)?.thinned(most),
-            // Its requests are of its own world: strange seeds would be none of its kind.
-            (None, Some(text)) if args.seeds.is_empty() => {
-                Instructions::read("built-in", text.as_bytes())?.thinned(most)
-            }
+            (None, Some(text)) => Instructions::read("built-in", text.as_bytes())?.thinned(most),
             (None, _) => set_aside(&mut seeds, most)?,
         };
         Ok(Self {

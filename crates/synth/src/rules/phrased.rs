@@ -1,6 +1,8 @@
 //! How people and models put demands that a checker knows. Every pattern is anchored at both
 //! ends, so that a text with more in it than the demand is not recognised.
 
+mod plain;
+
 use super::Rule;
 use super::described::keyword;
 use super::normal::Normal;
@@ -37,7 +39,14 @@ pub(super) fn recognise(normal: &Normal, request: &str) -> Option<Rule> {
 }
 
 static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| {
-    let all = [lengths(), words(), languages_and_case(), forms(), ends()];
+    let all = [
+        lengths(),
+        words(),
+        languages_and_case(),
+        forms(),
+        ends(),
+        plain::phrases(),
+    ];
     all.into_iter().flatten().collect()
 });
 

@@ -156,16 +156,16 @@ impl Settings {
     /// smaller steps, seeds used again and again.
     pub(crate) fn small() -> Self {
         let course = Course {
-            lr: 2e-3,
-            epochs: 2,
+            lr: 3e-3,
+            epochs: 3,
             batch_tokens: 2048,
             rank: 16,
             alpha: 32.0,
         };
         let pairs = Pairs {
-            lr: 3e-4,
-            epochs: 1,
-            batch_tokens: 4096,
+            lr: 5e-4,
+            epochs: 2,
+            batch_tokens: 2048,
             beta: 0.1,
             sft_weight: 0.0,
         };

@@ -59,8 +59,10 @@ pub(super) fn settings_of_all(of_small: bool, config: &Config) -> Result<Setting
         ..Settings::default()
     };
     if of_small {
-        // Few seeds give many instructions that are much alike.
+        // Few seeds give many instructions that are much alike; and what a small model writes
+        // before its verdict costs more than it helps.
         base.near_duplicates = 0.0;
+        base.evaluator = Evaluator::Logits;
     }
     layered(NAME, &base, config, Vec::new())
 }

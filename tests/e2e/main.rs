@@ -1,6 +1,7 @@
 //! End-to-end tests through the binary, on the embedded model.
 
 #[cfg(test)]
+mod align;
 mod bad_input;
 #[cfg(test)]
 mod chat;

@@ -1,6 +1,7 @@
 //! The command line as types; values that the configuration also knows are options here,
 //! and the configuration decides.
 
+use crate::commands::align::args::AlignArgs;
 use crate::commands::bench_synth::Step;
 use crate::commands::bench_train::BenchTrainArgs;
 use crate::commands::data::DataCommand;
@@ -74,6 +75,8 @@ pub(crate) enum Command {
     /// Trains adapters and models on conversations and on pairs of answers
     #[command(subcommand)]
     Train(TrainCommand),
+    /// Lets a model teach itself: synthesis, training and evaluation, round after round
+    Align(Box<AlignArgs>),
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -98,7 +101,7 @@ pub(crate) enum Command {
 }
 
 /// Which model, and how it is held in memory.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// Path, Hugging Face id or alias

@@ -2,7 +2,11 @@
 
 use crate::config::Config;
 use crate::interrupt::Interrupt;
+use crate::session::Opened;
+use anyhow::Result;
+use model::{Decoder, Llama};
 
+pub(crate) mod align;
 pub(crate) mod bench;
 pub(crate) mod bench_synth;
 pub(crate) mod bench_train;
@@ -27,4 +31,47 @@ pub(crate) mod verify;
 pub(crate) struct Env {
     pub(crate) config: Config,
     pub(crate) interrupt: Interrupt,
+    /// Weights that stay in memory while one command runs others.
+    kept: Option<Kept>,
+}
+
+/// A model's weights, and whose they are.
+#[derive(Debug)]
+struct Kept {
+    identity: String,
+    decoder: Decoder,
+}
+
+impl Env {
+    /// What a command begins with.
+    pub(crate) fn new(config: Config, interrupt: Interrupt) -> Self {
+        Self {
+            config,
+            interrupt,
+            kept: None,
+        }
+    }
+
+    /// The weights of a model: those that are kept, if they are its own, else loaded.
+    ///
+    /// # Errors
+    /// As [`Opened::load`].
+    pub(crate) fn load(&self, opened: &Opened) -> Result<Llama> {
+        let identity = opened.identity(None)?;
+        match &self.kept {
+            Some(kept) if kept.identity == identity => Ok(Llama::of(kept.decoder.clone())),
+            _ => opened.load(&self.config),
+        }
+    }
+
+    /// Loads the weights of a model and keeps them, so that the commands that follow share them.
+    ///
+    /// # Errors
+    /// As [`Opened::load`].
+    pub(crate) fn keep(&mut self, opened: &Opened) -> Result<()> {
+        let decoder = opened.load(&self.config)?.decoder().clone();
+        let identity = opened.identity(None)?;
+        self.kept = Some(Kept { identity, decoder });
+        Ok(())
+    }
 }

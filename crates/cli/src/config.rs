@@ -4,6 +4,7 @@
 //! `--config`), `$XDG_CONFIG_HOME/autodidact/config.toml`, the model's
 //! `generation_config.json` (sampling only), built in.
 
+use crate::commands::align::settings as align;
 use crate::error::Failure;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -177,13 +178,21 @@ pub(crate) struct Config {
 }
 
 /// Recipes whose settings may stand in a table of their own.
-const RECIPES: [&str; 1] = ["ultraif"];
+const RECIPES: [&str; 2] = ["ultraif", align::TABLE];
 
 /// Built-in settings of a recipe; its keys.
 fn recipe_defaults(recipe: &str) -> toml::Table {
     match recipe {
         "ultraif" => toml::Table::try_from(synth::ultraif::Settings::default())
             .expect("the settings are a table without nulls"),
+        align::TABLE => {
+            let keys = align::keys(&align::Settings::default()).into_iter();
+            keys.map(|(key, value)| {
+                let value = Value::try_from(value).expect("the settings have no nulls");
+                (key, value)
+            })
+            .collect()
+        }
         _ => toml::Table::new(),
     }
 }
@@ -386,7 +395,7 @@ impl Config {
                     }
                 }
                 Value::Table(section) if RECIPES.contains(&name.as_str()) => {
-                    for (key, value) in section {
+                    for (key, value) in flattened("", section) {
                         self.put_recipe(&name, &key, value, origin.clone())?;
                     }
                 }
@@ -401,6 +410,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The values of a table; those of tables within it have dots in their names.
+fn flattened(prefix: &str, table: toml::Table) -> Vec<(String, Value)> {
+    let pairs = table.into_iter();
+    pairs
+        .flat_map(|(key, value)| match value {
+            Value::Table(inner) => flattened(&format!("{prefix}{key}."), inner),
+            value => vec![(format!("{prefix}{key}"), value)],
+        })
+        .collect()
 }
 
 /// A recipe's key, if the name is one.

@@ -10,6 +10,8 @@ pub(crate) const NAME: &str = "embedded";
 pub(crate) static GGUF: &[u8] = include_bytes!("../../../models/embedded/model.gguf");
 /// Requests about its world, as JSONL.
 pub(crate) const SEEDS: &str = include_str!("../../../models/embedded/seeds.jsonl");
+/// Requests that it was never shown, with their rules and an answer each, as JSONL.
+pub(crate) const HELD_OUT: &str = include_str!("../../../models/embedded/held-out.jsonl");
 /// Ids of the rules that it was trained to follow and to judge, one a line.
 const KINDS: &str = include_str!("../../../models/embedded/kinds.txt");
 /// Its own wording of every prompt it can answer.

@@ -2,6 +2,7 @@
 //! models beside it. Models that do not fit in memory together are loaded in turns.
 
 use crate::args::ModelArgs;
+use crate::commands::Env;
 use crate::config::Config;
 use crate::error::{self, Failure};
 use crate::session::{self, EMBEDDED, Opened, Session};
@@ -123,10 +124,13 @@ impl Cast {
     ///
     /// # Errors
     /// A model that cannot be loaded even alone.
-    pub(crate) fn start(&self, opened: Vec<Opened>, config: &Config) -> Result<Loaded> {
+    pub(crate) fn start(&self, opened: Vec<Opened>, env: &Env) -> Result<Loaded> {
         let mut sessions = Vec::new();
         for one in opened {
-            match one.start(config) {
+            let started = env
+                .load(&one)
+                .and_then(|model| one.start_with(&env.config, model, None));
+            match started {
                 Ok(session) => sessions.push(session),
                 Err(error) if error::is_memory(&error) && !sessions.is_empty() => {
                     sessions.truncate(1);

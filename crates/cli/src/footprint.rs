@@ -22,7 +22,7 @@ pub(crate) struct Weights {
 }
 
 /// Weights in matrices: all, and those of the embedding and the output.
-fn num_weights(config: &ModelConfig) -> (u64, u64) {
+pub(crate) fn num_weights(config: &ModelConfig) -> (u64, u64) {
     let size = |a: usize, b: usize| a as u64 * b as u64;
     let hidden = config.hidden_size;
     let layer = 2 * size(hidden, config.q_size())

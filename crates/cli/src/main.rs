@@ -52,16 +52,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let config = config.map_err(|error| {
         error::Failure::usage(error::describe(&error).trim_start_matches("error: "))
     })?;
-    let mut env = Env {
-        config,
-        interrupt: Interrupt::install()?,
-    };
+    let mut env = Env::new(config, Interrupt::install()?);
     match cli.command {
         Command::Generate(args) => commands::generate::run(&mut env, &args),
         Command::Chat(args) => commands::chat::run(&mut env, &args),
         Command::Score(args) => done(commands::score::run(&mut env, &args)),
         Command::Eval(command) => commands::eval::run(&mut env, &command),
         Command::Train(command) => commands::train::run(&mut env, &command),
+        Command::Align(args) => commands::align::run(&mut env, &args),
         Command::Bench(BenchCommand::Engine(args)) => {
             done(commands::bench::engine(&mut env, &args))
         }

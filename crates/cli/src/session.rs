@@ -353,6 +353,12 @@ impl Opened {
         self.context_tokens
     }
 
+    /// Weights in matrices.
+    pub(crate) fn parameters(&self) -> usize {
+        let (all, _) = footprint::num_weights(&self.located.model);
+        usize::try_from(all).unwrap_or(usize::MAX)
+    }
+
     /// The adapter that plain requests use: its folder.
     pub(crate) fn adapter_folder(&self) -> Option<&Path> {
         self.adapters.first().map(|(_, folder)| folder.as_path())

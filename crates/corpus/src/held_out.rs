@@ -1,6 +1,7 @@
 //! What training never sees: prompts with everything that their scoring needs.
 
 use crate::CorpusError;
+use crate::answer::answer;
 use crate::ask::{Ask, AskKind};
 use crate::dice::{Dice, fixed};
 use crate::document::Corpus;
@@ -60,6 +61,9 @@ pub struct Item {
     /// The right answer, where there is one: the verdict, the words to copy.
     #[serde(default)]
     pub expected: Option<String>,
+    /// Of a request to answer: an answer that meets every constraint, to measure perplexity on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// How many prompts.
@@ -127,6 +131,10 @@ impl Item {
 const HELD_OUT: u64 = 0x0bad_5eed_0e1d;
 /// The same for requests of the training part.
 const REQUESTS: u64 = 0x07e9_0e57;
+/// For the answers that requests come with, so that they change no request.
+const TEXTS: u64 = 0x07e7_7500;
+/// How often an answer is looked for that meets every constraint; some requests have none.
+const TEXT_ATTEMPTS: usize = 8;
 /// And for the seeds.
 const SEEDS: u64 = 0x005e_ed50;
 
@@ -226,14 +234,15 @@ impl Corpus {
         let query = scene.whole_query();
         let messages = self.respond_prompt(&[], &query)?;
         let kind = scene.errand.task.name();
-        Ok(item(
-            Set::Respond,
-            (split, number),
-            kind,
-            messages,
-            &scene,
-            query,
-        ))
+        let mut dice = self.dice(part ^ TEXTS, split_name(split), number);
+        let whole = vec![false; scene.asks.len()];
+        let text =
+            (0..TEXT_ATTEMPTS).find_map(|_| answer(&scene.errand, &scene.asks, &whole, &mut dice));
+        let item = item(Set::Respond, (split, number), kind, messages, &scene, query);
+        Ok(Item {
+            text: text.map(|answer| answer.text),
+            ..item
+        })
     }
 
     fn judge_item(
@@ -263,6 +272,7 @@ impl Corpus {
             kwargs,
             soft,
             expected: verdict,
+            text: None,
         })
     }
 
@@ -318,6 +328,7 @@ impl Corpus {
             kwargs: Vec::new(),
             soft: Vec::new(),
             expected: Some(text),
+            text: None,
         }
     }
 }
@@ -353,6 +364,7 @@ fn item(
         kwargs,
         soft,
         expected: None,
+        text: None,
     }
 }
 

@@ -202,6 +202,7 @@ impl Corpus {
                 kwargs: Vec::new(),
                 soft: Vec::new(),
                 expected: Some(if yes { "YES" } else { "NO" }.to_owned()),
+                text: None,
             }
         });
         Ok(items.collect())

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use corpus::{Answered, Corpus, Document, Item, Mix, Report, Sizes, balanced, join};
+use corpus::{Answered, Corpus, Document, Item, Mix, Report, Set, Sizes, balanced, join};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum What {
     Documents,
     /// Prompts that training never sees, with what their scoring needs
     HeldOut,
+    /// The requests among these, with rules and an answer each, as `align` measures by them
+    Instructions,
     /// Requests of the training part to be answered by a model
     Requests,
     /// Judge documents on a model's answers to such requests, labelled by rule: as many YES as
@@ -84,6 +87,11 @@ fn main() -> Result<()> {
     match what {
         What::Documents => documents(&corpus, arguments.documents, &mut out)?,
         What::HeldOut => lines(corpus.held_out(Sizes::default())?, &mut out)?,
+        What::Instructions => {
+            let items = corpus.held_out(Sizes::default())?.into_iter();
+            let requests = items.filter(|item| item.set == Set::Respond);
+            lines(requests.map(instruction).collect(), &mut out)?;
+        }
         What::Requests => lines(
             corpus.requests(usize::try_from(arguments.documents)?)?,
             &mut out,
@@ -101,6 +109,18 @@ fn main() -> Result<()> {
     }
     out.flush().with_context(shown)?;
     fs::rename(&part, &arguments.out).with_context(shown)
+}
+
+/// A request with what its answers are checked by.
+fn instruction(item: Item) -> Value {
+    let mut row = json!({
+        "key": item.key, "prompt": item.prompt, "topics": item.topics,
+        "instruction_id_list": item.instruction_id_list, "kwargs": item.kwargs,
+    });
+    if let Some(text) = item.text {
+        row["text"] = text.into();
+    }
+    row
 }
 
 /// Documents made by one thread before they are written.

@@ -502,6 +502,7 @@ fn held_out_prompts_can_be_scored() {
         copy: 8,
     };
     let items = corpus(0).held_out(sizes).unwrap();
+    let mut texts = 0;
     assert_eq!(items.len(), 3 * 20 + 29 * 4 + 3 * 10 + 8);
     let names: BTreeSet<&str> = items.iter().map(|item| item.key.as_str()).collect();
     assert_eq!(names.len(), items.len());
@@ -519,7 +520,13 @@ fn held_out_prompts_can_be_scored() {
                 &item.kind,
                 item.expected.as_deref() == Some("YES"),
             ),
-            Set::Respond => assert!(!item.instruction_id_list.is_empty()),
+            Set::Respond => {
+                assert!(!item.instruction_id_list.is_empty());
+                if let Some(text) = &item.text {
+                    assert!(score(item, text).unwrap().passed, "{item:?}");
+                    texts += 1;
+                }
+            }
             Set::Compose => assert!((1..=2).contains(&asks.len())),
             Set::Explain => unreachable!("these are asked about answers of a model"),
             Set::Copy => {}
@@ -531,6 +538,7 @@ fn held_out_prompts_can_be_scored() {
             assert!(!score(item, "").unwrap().passed);
         }
     }
+    assert!(texts >= 57, "{texts} of 60 requests have an answer");
     assert_eq!(splits.len(), 3 + 2 + 3 + 1, "{splits:?}");
     assert!(
         labels.values().all(|(yes, all)| 2 * yes == *all),

@@ -6,6 +6,7 @@
 //! - [`Answers`]: recorded answers, from a run, from any tool's file.
 //! - [`judge`](judge()) gives [`Judged`] rows; [`Report`] makes the numbers, with intervals.
 //! - [`Comparison`]: two sets of answers to the same items.
+//! - [`held_out`]: instructions that tell whether a model trained on its own data got better.
 //! - [`lm_eval`]: files in lm-evaluation-harness's layout; [`table`]: the same for people.
 //!
 //! Knows no tensor, no engine, no file and no clock: readers and times are passed in.
@@ -13,6 +14,7 @@
 mod answers;
 mod bootstrap;
 mod compare;
+pub mod held_out;
 mod item;
 mod judge;
 pub mod lm_eval;

@@ -70,8 +70,7 @@ pub(crate) struct Criterion {
 impl Criterion {
     /// For a constraint of `request`, as far as it stands in words of its own.
     fn new(constraint: Option<&str>, question: String, request: &str, settings: &Settings) -> Self {
-        let rule = settings
-            .rule_judge
+        let rule = (settings.rule_judge || settings.evaluator == Evaluator::Rules)
             .then(|| rule_for(constraint, &question, request));
         Self {
             question,

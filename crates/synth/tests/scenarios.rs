@@ -695,6 +695,59 @@ fn a_rule_judges_where_there_is_one() {
 }
 
 #[test]
+fn rules_alone_ask_no_model_and_nothing_else() {
+    let settings = Settings {
+        rounds: 2,
+        evaluator: Evaluator::Rules,
+        // Rules alone need no leave to judge.
+        rule_judge: false,
+        ..Settings::default()
+    };
+    let said = [
+        NO_COMMAS,
+        ("respond", Some(0), "tea, milk"),
+        ("respond", Some(1), "bad tea"),
+    ];
+    let end = run(&settings, &user(SEED), &said, &[]);
+    let pair = &end.rows("dpo.jsonl")[0];
+    assert_eq!(pair["chosen"][0]["content"], "bad tea");
+    assert_eq!(pair["rejected"][0]["content"], "tea, milk");
+    assert!(end.asked_at("judge").is_empty());
+    // Nothing is accepted that no rule decides.
+    let end = run(&settings, &user(SEED), &[], &[]);
+    assert_eq!(end.verdict, "evaluate/no_questions");
+}
+
+#[test]
+fn where_nobody_judges_responses_are_taken_as_they_come() {
+    let settings = Settings {
+        rounds: 2,
+        evaluator: Evaluator::Nobody,
+        ..Settings::default()
+    };
+    let said = [
+        NO_COMMAS,
+        ("respond", Some(0), "bad, tea"),
+        ("respond", Some(1), "bad, tea"),
+        ("respond", Some(2), "tea"),
+    ];
+    let end = run(&settings, &user(SEED), &said, &[]);
+    let kept = &end.rows("sft.jsonl")[0]["messages"][1]["content"];
+    assert_eq!(kept, "bad, tea");
+    let pair = &end.rows("dpo.jsonl")[0];
+    assert_eq!(pair["chosen"][0]["content"], "bad, tea");
+    assert_eq!(pair["rejected"][0]["content"], "tea");
+    assert!(end.asked_at("judge").is_empty());
+    let all: Vec<Said> = vec![NO_COMMAS, ("respond", None, "bad, tea")];
+    let settings = Settings {
+        want: Want::Dpo,
+        ..settings
+    };
+    let end = run(&settings, &user(SEED), &all, &[]);
+    assert_eq!(end.verdict, "select/all_responses_pass");
+}
+
+#[test]
 fn a_judge_with_nothing_to_judge_is_not_asked() {
     for evaluator in [Evaluator::Explain, Evaluator::Logits, Evaluator::Both] {
         let settings = Settings {

@@ -14,11 +14,11 @@ pub(crate) mod args;
 mod ended;
 mod job;
 mod pass;
-mod settings;
+pub(crate) mod settings;
 pub(crate) mod ultraif;
 
 pub(crate) use ended::{Ended, Shown};
-pub(crate) use job::Job;
+pub(crate) use job::{House, Job};
 pub(crate) use pass::{Pass, Rows};
 
 use crate::card;
@@ -161,7 +161,7 @@ pub(crate) fn execute(env: &mut Env, job: &Job, recipe: &dyn Recipe) -> Result<E
     for change in run.changes() {
         output::say(&format!("changed since the last time: {change}"));
     }
-    let loaded = cast.start(opened, &env.config)?;
+    let loaded = cast.start(opened, env)?;
     let (report, totals) = pass::drive(env, job, recipe, (&run, &cast, loaded))?;
     let mut export = recipe.export();
     let file_names: Vec<&str> = export.files.iter().map(String::as_str).collect();

@@ -20,10 +20,11 @@ use anyhow::{Context, Result};
 use args::{MergeArgs, SftReductionArg, TrainArgs, TrainCommand};
 use course::{Chosen, Course};
 use model::{AdapterCard, Decoder, Llama, Projection};
-use presets::{Method, Preset};
+pub(crate) use presets::Method;
+use presets::Preset;
 use rows::Prepared;
 use samples::Samples;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -48,8 +49,47 @@ pub(crate) fn run(env: &mut Env, command: &TrainCommand) -> Result<ExitCode> {
     }
 }
 
-/// Trains an adapter, or all weights of a folder.
+/// What a training run came to.
+pub(crate) struct Trained {
+    /// Steps.
+    pub(crate) finished: Finished,
+    /// Rows trained on.
+    pub(crate) rows: usize,
+    /// The last step's measurements, if this process took one.
+    pub(crate) last: Option<Map<String, Value>>,
+    /// Those of the last evaluation.
+    evaluation: Option<Map<String, Value>>,
+    samples: Samples,
+}
+
+impl Trained {
+    fn new(finished: Finished, rows: usize, watch: &Watch<'_>, samples: Samples) -> Self {
+        Self {
+            finished,
+            rows,
+            last: watch.last().cloned(),
+            evaluation: watch.last_evaluation().cloned(),
+            samples,
+        }
+    }
+}
+
 fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
+    match train_once(env, method, args)? {
+        Some(trained) => conclude(&args.output, args.course.json, &trained),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Trains an adapter, or all weights of a folder; nothing after a dry run.
+///
+/// # Errors
+/// Flags, rows, a model or a folder that cannot be used; a run that diverges.
+pub(crate) fn train_once(
+    env: &mut Env,
+    method: Method,
+    args: &TrainArgs,
+) -> Result<Option<Trained>> {
     let preset = presets::choose(args.preset.as_deref(), method)?;
     for setting in args.model.settings() {
         env.config.insert(setting)?;
@@ -73,14 +113,14 @@ fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
             "--full: all weights can only be trained where they are a folder of safetensors; train an adapter beside this model",
         ));
     }
-    let llama = opened.load(&env.config)?;
+    let llama = env.load(&opened)?;
     let decoder = llama.decoder().clone();
     drop(llama);
     let network = network_of(&decoder, lora.as_ref(), args, &opened)?;
     let plan = estimate::plan(&network, &prepared.train, &settings)?;
     plan.tell();
     if args.course.dry_run {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
     plan.check()?;
     let job = Job {
@@ -90,7 +130,7 @@ fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
         settings: &settings,
         lora: lora.as_ref(),
     };
-    job.run(env, network, &mut prepared)
+    job.run(env, network, &mut prepared).map(Some)
 }
 
 /// Everything about a run that is known before its first step.
@@ -103,7 +143,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self, env: &Env, mut network: Network, prepared: &mut Prepared) -> Result<ExitCode> {
+    fn run(&self, env: &Env, mut network: Network, prepared: &mut Prepared) -> Result<Trained> {
         let folder = &self.args.output;
         let _lock = lock(folder)?;
         prepared.write_dropped(folder)?;
@@ -130,7 +170,7 @@ impl Job<'_> {
             samples.answer("after", env, self.opened, (&after.0, after.1))?;
             samples.write(folder)?;
         }
-        conclude(folder, course.json, &finished, &watch, &samples)
+        Ok(Trained::new(finished, data.train.len(), &watch, samples))
     }
 
     /// What the reference says of each pair; read from the run's folder if it was computed for
@@ -372,14 +412,14 @@ fn lora_of(
 }
 
 /// Holds the run's folder for one process; made if it is not there.
-fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Failure::usage(format!(
-            "{}: another process is training here",
+            "{}: another process is at work here",
             folder.display()
         ))),
         Err(TryLockError::Error(error)) => {
@@ -389,19 +429,14 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 /// What a run came to, and what to do next.
-fn conclude(
-    folder: &Path,
-    as_json: bool,
-    finished: &Finished,
-    watch: &Watch<'_>,
-    samples: &Samples,
-) -> Result<ExitCode> {
+fn conclude(folder: &Path, as_json: bool, trained: &Trained) -> Result<ExitCode> {
+    let (finished, samples) = (&trained.finished, &trained.samples);
     let complete = finished.is_complete();
     if as_json {
         output::print_json(&json!({
             "complete": complete, "steps": finished.steps, "total_steps": finished.total_steps,
-            "resumed_from": finished.resumed_from, "last": watch.last(),
-            "evaluation": watch.last_evaluation(), "output": folder, "samples": samples.rows(),
+            "resumed_from": finished.resumed_from, "last": trained.last,
+            "evaluation": trained.evaluation, "output": folder, "samples": samples.rows(),
         }))?;
     } else {
         samples.tell();
@@ -413,7 +448,7 @@ fn conclude(
         if let Some(loss) = finished.last_loss {
             line.push_str(&format!(", loss {loss:.4}"));
         }
-        if let Some(evaluation) = watch.last_evaluation() {
+        if let Some(evaluation) = &trained.evaluation {
             line.push_str(&format!(", {}", watch::brief(evaluation)));
         }
         output::print_line(&line)?;

@@ -431,3 +431,119 @@ fn bullets_are_counted() {
     check("one, two", false);
     check("", false);
 }
+
+#[test]
+fn the_plainest_phrasings_have_rules_and_their_questions_the_same() {
+    // Demand, question, what it is.
+    let alike = [
+        (
+            "Include the word helmet.",
+            "Is the word helmet in the answer?",
+            "keywords:existence",
+        ),
+        (
+            "The answer must mention the word fox.",
+            "Can the word fox be found in the text?",
+            "keywords:existence",
+        ),
+        (
+            "Avoid the word summer.",
+            "Is the word summer left out?",
+            "keywords:forbidden_words",
+        ),
+        (
+            "Use the word fountain at least two times.",
+            "Does the word fountain occur at least two times?",
+            "keywords:frequency",
+        ),
+        (
+            "Say magnet fewer than three times.",
+            "Is magnet used fewer than three times?",
+            "keywords:frequency",
+        ),
+        (
+            "Put a P.S. after the text.",
+            "Does the answer have a P.S.?",
+            "detectable_content:postscript",
+        ),
+        (
+            "Close with a note marked P.S.",
+            "Is there a postscript marked P.S.?",
+            "detectable_content:postscript",
+        ),
+        (
+            "Start with a <<title>>.",
+            "Is there a title in double angle brackets?",
+            "detectable_format:title",
+        ),
+        (
+            "Give it a title in << and >>.",
+            "Does the answer have a <<title>>?",
+            "detectable_format:title",
+        ),
+        (
+            "Put the whole answer in double quotes.",
+            "Does the answer begin and end with a double quote?",
+            "startend:quotation",
+        ),
+        (
+            "Write without commas.",
+            "Is the answer free of commas?",
+            "punctuation:no_comma",
+        ),
+        (
+            "The last words must be \"so it is\".",
+            "Does the answer end with \"so it is\"?",
+            "startend:end_checker",
+        ),
+        (
+            "Leave at least two placeholders in square brackets.",
+            "Does the answer have at least two placeholders?",
+            "detectable_content:number_placeholders",
+        ),
+        (
+            "Put at least three words between asterisks.",
+            "Are at least three words highlighted with asterisks?",
+            "detectable_format:number_highlighted_sections",
+        ),
+        (
+            "Write four bullet points.",
+            "Is the number of bullets four?",
+            "detectable_format:number_bullet_lists",
+        ),
+        (
+            "Use exactly four bullet points.",
+            "Does the answer have four bullet points?",
+            "detectable_format:number_bullet_lists",
+        ),
+        (
+            "All letters must be capitals.",
+            "Is the answer in capital letters only?",
+            "change_case:english_capital",
+        ),
+        (
+            "Write everything in small letters.",
+            "Are all letters small?",
+            "change_case:english_lowercase",
+        ),
+    ];
+    for (demand, question, id) in alike {
+        let said = recognise(demand, REQUEST).unwrap_or_else(|| panic!("{demand}"));
+        assert_eq!(
+            Some(&said),
+            recognise(question, REQUEST).as_ref(),
+            "{demand} {question}"
+        );
+        assert_eq!(said.records()[0].id, id, "{demand}");
+        assert_eq!(rule_for(Some(demand), question, REQUEST), Some(said));
+    }
+    for text in [
+        "Is the word helmet?",
+        "Include the word helmet and be brief.",
+        "Use small letters only in the title.",
+        "Put a P.S. after the text and a title before it.",
+        "Say it three times.",
+    ] {
+        assert_eq!(recognise(text, REQUEST), None, "{text}");
+    }
+}

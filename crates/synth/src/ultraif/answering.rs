@@ -4,7 +4,7 @@ use super::judging::{Verdict, judge};
 use super::lineage::of_responses;
 use super::{Context, Instruction};
 use crate::filters::is_refusal;
-use crate::ultraif::settings::{Selection, Stage, Want};
+use crate::ultraif::settings::{Evaluator, Selection, Settings, Stage, Want};
 use data::{Completion, FinishReason, Generate, Message};
 use futures::future::try_join_all;
 use pipeline::{Llm, Stop, reject};
@@ -44,8 +44,13 @@ pub(super) async fn respond_and_evaluate(
             continue;
         }
         let is_last = levels[index + 1..].iter().all(same);
-        let instruction = &instructions[level.reached - 1];
-        match answer_one(instruction, (*level, is_last), context, llm).await {
+        let mut instruction = instructions[level.reached - 1].clone();
+        match settings.evaluator {
+            Evaluator::Rules => instruction.criteria.retain(|one| one.rule.is_some()),
+            Evaluator::Nobody => instruction.criteria.clear(),
+            Evaluator::Explain | Evaluator::Logits | Evaluator::Both => {}
+        }
+        match answer_one(&instruction, (*level, is_last), context, llm).await {
             Ok(wrote) => accepted |= wrote,
             Err(Stop::Reject(rejection)) => failure = Some(Stop::Reject(rejection)),
             Err(wait) => return Err(wait),
@@ -76,7 +81,8 @@ async fn answer_one(
         llm.record("composed.jsonl", instruction.as_record(llm.row_id()));
         return Ok(true);
     }
-    if settings.does(Stage::Evaluate) && instruction.criteria.is_empty() {
+    let asks_nothing = instruction.criteria.is_empty() && settings.evaluator != Evaluator::Nobody;
+    if settings.does(Stage::Evaluate) && asks_nothing {
         return Err(reject(
             "evaluate",
             "no_questions",
@@ -137,7 +143,7 @@ async fn respond_in_waves(
     };
     let mut samples: Vec<Sample> = Vec::new();
     for wave in [0..first, first..settings.samples] {
-        if wave.is_empty() || is_decided(&samples, settings.want) {
+        if wave.is_empty() || is_decided(&samples, settings) {
             break;
         }
         let completions = llm.samples("respond", "respond", &request, wave).await?;
@@ -151,13 +157,23 @@ async fn respond_in_waves(
 
 /// Whether more samples would change nothing: the first that passes and the first that fails
 /// come before them.
-fn is_decided(samples: &[Sample], want: Want) -> bool {
+fn is_decided(samples: &[Sample], settings: &Settings) -> bool {
     let passes = samples.iter().any(Sample::passes);
-    let fails = samples.iter().any(Sample::fails);
-    match want {
+    let fails = opposite(samples, settings.evaluator).is_some();
+    match settings.want {
         Want::Sft => passes,
         Want::Dpo | Want::Both => passes && fails,
     }
+}
+
+/// The first response that fails; where nobody judges, the first that is not the one kept.
+fn opposite(samples: &[Sample], evaluator: Evaluator) -> Option<&Sample> {
+    if evaluator != Evaluator::Nobody {
+        return samples.iter().find(|sample| sample.fails());
+    }
+    let mut usable = samples.iter().filter(|sample| sample.unusable.is_none());
+    let kept = usable.next()?;
+    usable.find(|sample| sample.text != kept.text)
 }
 
 fn respond_request(
@@ -222,7 +238,7 @@ fn select(
 ) -> Result<bool, Stop> {
     let settings = &context.settings;
     let pass = samples.iter().find(|sample| sample.passes());
-    let fail = samples.iter().find(|sample| sample.fails());
+    let fail = opposite(samples, settings.evaluator);
     let last = |is: &dyn Fn(&Sample) -> bool| samples.iter().rev().find(|sample| is(sample));
     llm.count("select.responses", samples.len() as u64);
     let passing = samples.iter().filter(|sample| sample.passes()).count();

@@ -89,7 +89,7 @@ async fn compose_once(
             let grammar = compose_grammar(&before.query);
             context.request("ultraif/compose", variables, seed, grammar)?
         }
-        Composer::Trained => trained_request(before, seed),
+        Composer::Trained => trained_request(before, seed, context.settings.composer_tokens),
     };
     let answer = llm.generate("compose", "compose", request).await?;
     if answer.finish_reason == FinishReason::Length {
@@ -123,13 +123,13 @@ async fn compose_once(
 }
 
 /// A request in the published UltraComposer's own form, drawn as its authors draw it.
-fn trained_request(before: &Instruction, seed: u64) -> Generate {
+fn trained_request(before: &Instruction, seed: u64, max_tokens: usize) -> Generate {
     Generate {
         sampling: Sampling {
             temperature: 0.7,
             ..Sampling::default()
         },
-        max_tokens: Some(2048),
+        max_tokens: Some(max_tokens),
         seed,
         grammar: Some(augmented_grammar(&before.query)),
         ..Generate::new(Prompt::Messages(vec![Message::new(

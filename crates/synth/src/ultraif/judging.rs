@@ -131,6 +131,7 @@ async fn ask(
     match context.settings.evaluator {
         Evaluator::Explain => explain(examined, context, llm).await,
         Evaluator::Logits => read(examined, context, llm).await,
+        Evaluator::Rules | Evaluator::Nobody => Ok(Vec::new()),
         Evaluator::Both => {
             let explained = explain(examined, context, llm).await?;
             let read = read(examined, context, llm).await?;

@@ -52,6 +52,12 @@ pub enum Evaluator {
     Logits,
     /// Both, to compare them; `explain` decides.
     Both,
+    /// Rules alone: questions that no rule decides are not asked, and an instruction with no
+    /// other is rejected. What a perfect judge would give, to compare with.
+    Rules,
+    /// Nobody: the first response is kept, and the next other one is its opposite. What
+    /// training without a judge would give, to compare with.
+    Nobody,
 }
 
 /// Which responses become data.
@@ -104,6 +110,8 @@ pub struct Settings {
     pub samples: usize,
     /// Who composes.
     pub composer: Composer,
+    /// Tokens that an answer of a trained composer may have.
+    pub composer_tokens: usize,
     /// How responses are judged.
     pub evaluator: Evaluator,
     /// With `logits`: probability of YES, among YES and NO, from which on it is YES.
@@ -139,6 +147,7 @@ impl Default for Settings {
             levels: Vec::new(),
             samples: 5,
             composer: Composer::Prompted,
+            composer_tokens: 2048,
             evaluator: Evaluator::Explain,
             threshold: 0.5,
             least_mass: 0.5,
@@ -234,6 +243,7 @@ impl Settings {
             Evaluator::Explain => &["ultraif/judge_explain"],
             Evaluator::Logits => &["ultraif/judge_logits"],
             Evaluator::Both => &["ultraif/judge_explain", "ultraif/judge_logits"],
+            Evaluator::Rules | Evaluator::Nobody => &[],
         };
         let composes: &[_] = match self.composer {
             Composer::Prompted => &["ultraif/compose"],
@@ -273,6 +283,13 @@ impl Settings {
             "samples",
             samples,
             "1 to 1000",
+        )?;
+        let tokens = self.composer_tokens.to_string();
+        check(
+            self.composer_tokens > 0,
+            "composer_tokens",
+            tokens,
+            "at least 1",
         )?;
         let ascending = self.levels.windows(2).all(|pair| pair[0] < pair[1]);
         let within = self
@@ -367,6 +384,7 @@ mod tests {
         check(&|s| s.stages = vec![Stage::Composer], "ultraif.stages");
         check(&|s| s.samples = 0, "ultraif.samples = 0");
         check(&|s| s.rounds = 0, "ultraif.rounds");
+        check(&|s| s.composer_tokens = 0, "ultraif.composer_tokens");
         check(&|s| s.levels = vec![2, 1], "ultraif.levels");
         check(&|s| s.levels = vec![4], "ultraif.levels");
         check(&|s| s.threshold = f32::NAN, "ultraif.threshold");

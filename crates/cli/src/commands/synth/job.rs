@@ -42,10 +42,6 @@ pub(crate) struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// A run of all rows in this folder, 64 at a time, with the main model in every role.
-    #[expect(
-        dead_code,
-        reason = "for commands that run a recipe as one of their steps"
-    )]
     pub(crate) fn new(output: PathBuf, model: &'a ModelArgs, config: &Config) -> Self {
         Self {
             output,
@@ -133,6 +129,14 @@ impl House {
         match self {
             Self::Program => synth::seeds::BUILTIN,
             Self::Embedded => embedded::SEEDS,
+        }
+    }
+
+    /// Instructions to measure by, as JSONL, where there are any.
+    pub(crate) fn held_out(self) -> Option<&'static str> {
+        match self {
+            Self::Program => None,
+            Self::Embedded => Some(embedded::HELD_OUT),
         }
     }
 }

@@ -14,7 +14,7 @@ use synth::filters::Contamination;
 ///
 /// # Errors
 /// A key that the settings do not have, a value that does not fit it.
-pub(super) fn layered<S: Serialize + DeserializeOwned>(
+pub(crate) fn layered<S: Serialize + DeserializeOwned>(
     recipe: &str,
     base: &S,
     config: &Config,

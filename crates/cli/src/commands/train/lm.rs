@@ -7,7 +7,7 @@ use super::presets::{self, Method};
 use super::rows::DroppedRows;
 use super::samples::Samples;
 use super::watch::Watch;
-use super::{conclude, lock};
+use super::{Trained, conclude, lock};
 use crate::commands::Env;
 use crate::config::Setting;
 use crate::error::Failure;
@@ -84,8 +84,9 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
     let place = (args.output.as_path(), &form, identity);
     let finished = train::run(&mut network, &data, &settings, place, &mut watch)?;
     watch.finish();
-    let samples = Samples::default();
-    conclude(&args.output, args.course.json, &finished, &watch, &samples)
+    let rows = data.train.len();
+    let trained = Trained::new(finished, rows, &watch, Samples::default());
+    conclude(&args.output, args.course.json, &trained)
 }
 
 fn start_of(args: &LmArgs) -> String {

@@ -1,0 +1,151 @@
+//! Rows for a training: the recipe's own run, with the roles played by the loop's adapters. A
+//! recipe other than UltraIF would take this module's place.
+
+use super::Loop;
+use super::args::Control;
+use super::settings::Judge;
+use super::stages::{Arm, COMPOSER, Part, Work};
+use super::state::{Facts, RowFacts};
+use crate::commands::Env;
+use crate::commands::synth::args::SeedArgs;
+use crate::commands::synth::settings::layered;
+use crate::commands::synth::ultraif::Ultraif;
+use crate::commands::synth::{Ended, Job, execute};
+use crate::config::Config;
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use synth::ultraif::{Composer, Evaluator, NAME, Settings, Stage, Want};
+
+/// Takes seeds apart, or makes the rows of a stage; nothing if the user stopped it.
+///
+/// # Errors
+/// What keeps the recipe from going on.
+pub(super) fn synthesise(env: &mut Env, of: &Loop<'_>, part: &Part) -> Result<Option<Facts>> {
+    let folder = of.folder.join(&part.folder);
+    let settings = settings(of, part, &env.config)?;
+    let rows = match part.work {
+        Work::Decompose => 0,
+        _ => of.settings.rows,
+    };
+    let source = SeedArgs {
+        seeds: vec![of.inputs.write_seeds(&folder, rows)?],
+        decontaminate: vec![of.held_out_file.clone()],
+    };
+    let job = Job {
+        seed: of.seed_of(part),
+        concurrency: of.args.concurrency,
+        prompts: of.args.prompts.clone(),
+        roles: roles(of, part),
+        ..Job::new(folder, &of.args.model, &env.config)
+    };
+    let file = file_of(part);
+    let ended = execute(env, &job, &Ultraif::new(&job, settings, &source)?)?;
+    if ended.is_stopped() {
+        return Ok(None);
+    }
+    facts(&ended, file).map(Some)
+}
+
+/// What the recipe is set to for all parts: its own defaults, what the user set, and judging by
+/// the model alone unless the user wants rules to judge.
+///
+/// # Errors
+/// A setting that does not exist or fit.
+pub(super) fn settings_of_all(of_small: bool, config: &Config) -> Result<Settings> {
+    let mut base = Settings {
+        rule_judge: false,
+        ..Settings::default()
+    };
+    if of_small {
+        // Few seeds give many instructions that are much alike; and what a small model writes
+        // before its verdict costs more than it helps.
+        base.near_duplicates = 0.0;
+        base.evaluator = Evaluator::Logits;
+    }
+    layered(NAME, &base, config, Vec::new())
+}
+
+/// What it is set to for one part.
+fn settings(of: &Loop<'_>, part: &Part, config: &Config) -> Result<Settings> {
+    let mut settings = settings_of_all(of.is_small, config)?;
+    settings.composer_tokens = settings.composer_tokens.min(of.context_tokens / 2);
+    if part.work == Work::Decompose {
+        settings.stages = vec![Stage::Decompose, Stage::Question, Stage::Composer];
+        return Ok(settings);
+    }
+    let depth = of.settings.depth(part.place);
+    settings.stages.retain(|stage| *stage != Stage::Composer);
+    if depth == 0 {
+        settings.stages.retain(|stage| *stage != Stage::Compose);
+    }
+    settings.rounds = depth.max(1);
+    settings.levels = Vec::new();
+    settings.want = if part.place == 0 {
+        Want::Sft
+    } else {
+        Want::Dpo
+    };
+    settings.composer = match of.has_composer {
+        true => Composer::Trained,
+        false => Composer::Prompted,
+    };
+    match part.arm {
+        Arm::Main => {}
+        Arm::Control(Control::Rules) => settings.evaluator = Evaluator::Rules,
+        Arm::Control(Control::Unfiltered) => settings.evaluator = Evaluator::Nobody,
+    }
+    Ok(settings)
+}
+
+/// Who plays which role; the base plays the others.
+fn roles(of: &Loop<'_>, part: &Part) -> Vec<(String, String)> {
+    let role = |name: &str, folder: &Path| {
+        let path = of.folder.join(folder);
+        (name.to_owned(), path.to_string_lossy().into_owned())
+    };
+    let mut roles = Vec::new();
+    if part.work == Work::Synthesise && of.has_composer {
+        roles.push(role("compose", Path::new(COMPOSER)));
+    }
+    if let Some(policy) = &part.policy {
+        roles.push(role("respond", policy));
+        if of.settings.judge == Judge::Policy {
+            roles.push(role("judge", policy));
+        }
+    }
+    roles
+}
+
+/// The file that the rows are in.
+fn file_of(part: &Part) -> &'static str {
+    match (part.work, part.place) {
+        (Work::Decompose, _) => "composer.jsonl",
+        (_, 0) => "sft.jsonl",
+        _ => "dpo.jsonl",
+    }
+}
+
+fn facts(ended: &Ended, file: &str) -> Result<Facts> {
+    let funnel = &ended.funnel;
+    let count = |name: &str| funnel.counts.get(name).copied().unwrap_or(0);
+    Ok(Facts::Rows(RowFacts {
+        tried: funnel.read,
+        accepted: funnel.accepted,
+        passing: count("select.passing"),
+        responses: count("select.responses"),
+        rows: lines_of(&ended.folder.join(file))?,
+        rejected: funnel.rejected.clone(),
+    }))
+}
+
+fn lines_of(path: &PathBuf) -> Result<u64> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut reader = BufReader::new(File::open(path).with_context(cannot)?);
+    let mut lines = 0;
+    while reader.skip_until(b'\n').with_context(cannot)? > 0 {
+        lines += 1;
+    }
+    Ok(lines)
+}

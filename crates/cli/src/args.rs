@@ -5,6 +5,7 @@ use crate::commands::bench_synth::Step;
 use crate::commands::bench_train::BenchTrainArgs;
 use crate::commands::data::DataCommand;
 use crate::commands::eval::EvalCommand;
+use crate::commands::synth::args::SynthCommand;
 use crate::commands::train::args::TrainCommand;
 use crate::commands::verify::VerifyArgs;
 use crate::config::Setting;
@@ -308,66 +309,6 @@ pub(crate) struct ScoreArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum SynthCommand {
-    /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
-    Ultraif(Box<SynthArgs>),
-    /// How far the written and the read verdicts agree, on a sample of the seeds
-    Agree(Box<SynthArgs>),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SynthArgs {
-    /// Prompts to begin with: JSONL, JSON, CSV, Parquet or text, also .gz or .zst (repeatable)
-    /// [default: built-in ones]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) seeds: Vec<PathBuf>,
-    /// Ends once so many rows are accepted
-    #[arg(long, value_name = "N")]
-    pub(crate) accept: Option<u64>,
-    /// Rows of the seeds to try at most
-    #[arg(long, value_name = "N")]
-    pub(crate) max_rows: Option<u64>,
-    /// The run's folder; the same command continues it
-    #[arg(short, long, value_name = "DIR", default_value = "runs/ultraif")]
-    pub(crate) output: PathBuf,
-    /// Seed of the run; the same seed gives the same data
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Stages to do: decompose, question, composer, compose, respond, evaluate
-    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
-    pub(crate) stages: Vec<String>,
-    /// How responses are judged: explain, logits or both
-    #[arg(long, value_name = "NAME")]
-    pub(crate) evaluator: Option<String>,
-    /// Settings to begin with: paper, or as-published for the released code's choices
-    #[arg(long, value_name = "NAME", default_value = "paper")]
-    pub(crate) preset: String,
-    /// Another model or adapter for one role: decompose, question, compose, respond or judge
-    #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
-    pub(crate) role: Vec<(String, String)>,
-    /// Folder of prompts that replace the program's own
-    #[arg(long, value_name = "DIR")]
-    pub(crate) prompts: Option<PathBuf>,
-    /// Benchmark prompts that instructions must not repeat, in any of those formats
-    #[arg(long, value_name = "FILE")]
-    pub(crate) decontaminate: Vec<PathBuf>,
-    /// Part I of N of the seeds [default: from SLURM_ARRAY_TASK_ID and _COUNT]
-    #[arg(long, value_name = "I/N")]
-    pub(crate) shard: Option<pipeline::Shard>,
-    /// Rows under way at once
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) concurrency: usize,
-    /// Goes on although model, seed or seeds are not those the folder was made with
-    #[arg(long)]
-    pub(crate) allow_changes: bool,
-    /// Prints the closing summary as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-}
-
-#[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
     /// Where a run stands, also while it is going on
     Status(RunFolderArgs),
@@ -605,7 +546,7 @@ fn value_name(value: impl ValueEnum + Copy) -> String {
     possible.get_name().to_owned()
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_owned(), value.to_owned()))

@@ -422,7 +422,7 @@ pub(crate) fn unknown(name: &str, place: &str, known: impl Iterator<Item = Strin
 }
 
 fn env_name(key: &str) -> String {
-    key.replace('.', "_").to_uppercase()
+    key.replace(['.', '-'], "_").to_uppercase()
 }
 
 /// A TOML value that stands alone.

@@ -92,11 +92,6 @@ impl Cast {
         })
     }
 
-    /// Whether a role has a model or adapter of its own.
-    pub(crate) fn is_given(&self, role: &str) -> bool {
-        self.roles.contains_key(role)
-    }
-
     /// The adapter of `--adapter`, which roles without a part of their own use.
     fn default_adapter(&self) -> Option<&str> {
         let (name, _) = self.adapters.first()?;

@@ -22,10 +22,7 @@ mod text_parts;
 mod threads;
 
 use anyhow::Result;
-use args::{
-    BenchCommand, Cli, Command, ConfigCommand, ModelsCommand, PromptsCommand, RunCommand,
-    SynthCommand,
-};
+use args::{BenchCommand, Cli, Command, ConfigCommand, ModelsCommand, PromptsCommand, RunCommand};
 use clap::Parser;
 use commands::Env;
 use config::{Config, Sources};
@@ -74,8 +71,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             done(commands::bench_train::run(&mut env, &args))
         }
         Command::Verify(args) => done(commands::verify::run(&env, &args)),
-        Command::Synth(SynthCommand::Ultraif(args)) => commands::synth::ultraif(&mut env, &args),
-        Command::Synth(SynthCommand::Agree(args)) => commands::synth::agree(&mut env, &args),
+        Command::Synth(command) => commands::synth::run(&mut env, &command),
         Command::Run(RunCommand::Status(args)) => done(commands::run::status(&args)),
         Command::Run(RunCommand::Explain(args)) => done(commands::run::explain(&args)),
         Command::Run(RunCommand::Merge(args)) => done(commands::run::merge(&args)),

@@ -48,6 +48,11 @@ impl Seeds {
         Ok(seeds)
     }
 
+    /// The files; none if the rows are built in.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Digest of all files.
     pub(crate) fn digest(&self) -> &str {
         &self.digest

@@ -124,6 +124,14 @@ pub struct Report {
     pub interrupted: bool,
 }
 
+impl Report {
+    /// Whether every row has an outcome, or enough of them were accepted: a later phase may
+    /// build on this one.
+    pub fn is_whole(&self) -> bool {
+        !self.interrupted && self.parked == 0
+    }
+}
+
 /// What a phase works on.
 pub(crate) struct Phase<'a> {
     pub(crate) name: &'a str,

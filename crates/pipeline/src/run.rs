@@ -8,6 +8,7 @@ use crate::funnel::Funnel;
 use crate::llm::{Llm, Roles, Stop};
 use crate::lock::Lock;
 use crate::manifest::{Manifest, OnChange};
+use data::Outcome;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -141,6 +142,27 @@ impl Run {
     ) -> Result<Funnel, PipelineError> {
         let rows = (phase, self.recipe.as_str());
         export(&self.log, &self.folder, rows, files, accept, admit)
+    }
+
+    /// Hands out the rows of `phase` that ended under this recipe, in source order and as
+    /// `admit` leaves them: the pool that a later phase draws from. Whole only if the report
+    /// of the phase was.
+    ///
+    /// # Errors
+    /// A log that cannot be read.
+    pub fn outcomes(
+        &self,
+        phase: &str,
+        admit: &mut dyn Admit,
+        visit: &mut dyn FnMut(&str, Outcome),
+    ) -> Result<(), PipelineError> {
+        self.log.each_row((phase, &self.recipe), |mut row| {
+            if row.outcome.is_accepted() {
+                admit.admit(&row.id, &mut row.outcome);
+            }
+            visit(&row.id, row.outcome);
+            Ok(Walk::On)
+        })
     }
 }
 

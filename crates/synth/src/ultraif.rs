@@ -28,6 +28,8 @@ use outputs::{
 use pipeline::{Llm, Stop, reject};
 use serde_json::{Value, json};
 
+/// Name of its settings, its prompts and its one phase.
+pub const NAME: &str = "ultraif";
 /// Name and version; raised when what becomes of a row changes.
 pub const RECIPE: &str = "ultraif 2";
 /// Roles that may have a model of their own.

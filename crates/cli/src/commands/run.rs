@@ -77,21 +77,21 @@ pub(crate) fn explain(args: &RunFolderArgs) -> Result<()> {
 /// Merges shards.
 pub(crate) fn merge(args: &RunMergeArgs) -> Result<()> {
     let status = pipeline::status(&args.parts[0])?;
-    let (files, mut admit) = synth::export_rules(&status.manifest)?;
+    let mut export = synth::export_of(&status.manifest)?;
     let names = card::names_of_run(&args.parts[0])?;
-    let file_names: Vec<&str> = files.iter().map(String::as_str).collect();
+    let file_names: Vec<&str> = export.files.iter().map(String::as_str).collect();
     let funnel = pipeline::merge(
         &args.parts,
         &args.output,
-        synth::PHASE,
+        export.phase,
         &file_names,
-        admit.as_mut(),
+        export.admit.as_mut(),
     )?;
     let manifest = Manifest {
         shard: Shard::ALL,
         ..status.manifest
     };
-    card::describe(&args.output, &files, (&manifest, names), &funnel)?;
+    card::describe(&args.output, &export.files, (&manifest, names), &funnel)?;
     output::print_line(&funnel_table(&funnel))?;
     output::say(&format!(
         "merged into {}",

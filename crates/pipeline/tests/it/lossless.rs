@@ -2,7 +2,7 @@
 
 use crate::toy::{self, files};
 use pipeline::testing::{Asked, Scripted};
-use pipeline::{DriveOptions, Shard, StopSignal, status};
+use pipeline::{AdmitAll, DriveOptions, OnChange, Run, Shard, StopSignal, status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -176,4 +176,27 @@ fn stopping_twice_or_once_loses_nothing() {
             "{times} times after {after}"
         );
     }
+}
+
+#[test]
+fn a_later_phase_reads_what_an_earlier_one_found_in_source_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Arc::new(toy::model());
+    let report = toy::run(folder.path(), 60, Shard::ALL, &model, &options(16, None));
+    assert!(report.is_whole());
+    let manifest = toy::manifest(Shard::ALL);
+    let run = Run::open(folder.path(), manifest, OnChange::Refuse).unwrap();
+    let mut found = Vec::new();
+    run.outcomes("toy", &mut AdmitAll, &mut |id, outcome| {
+        found.push((id.to_owned(), outcome.is_accepted()));
+    })
+    .unwrap();
+    let ids: Vec<String> = toy::source(60).map(|sourced| sourced.id).collect();
+    let found_ids: Vec<String> = found.iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(found_ids, ids);
+    let accepted = found.iter().filter(|(_, accepted)| *accepted).count();
+    assert_eq!(accepted as u64, report.funnel.accepted);
+    // Rows of another phase are not among them.
+    run.outcomes("other", &mut AdmitAll, &mut |id, _| panic!("{id}"))
+        .unwrap();
 }

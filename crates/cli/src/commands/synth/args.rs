@@ -1,0 +1,79 @@
+//! Arguments of `synth`.
+
+use crate::args::{ModelArgs, key_value};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SynthCommand {
+    /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
+    Ultraif(Box<UltraifArgs>),
+    /// How far the written and the read verdicts agree, on a sample of the seeds
+    Agree(Box<UltraifArgs>),
+}
+
+/// What every recipe is told.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Ends once so many rows are accepted
+    #[arg(long, value_name = "N")]
+    pub(crate) accept: Option<u64>,
+    /// Rows of the source to try at most
+    #[arg(long, value_name = "N")]
+    pub(crate) max_rows: Option<u64>,
+    /// The run's folder; the same command continues it [default: runs/ and the recipe's name]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Seed of the run; the same seed gives the same data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Settings to begin with: paper, or as-published for the released code's choices
+    #[arg(long, value_name = "NAME", default_value = "paper")]
+    pub(crate) preset: String,
+    /// Folder of prompts that replace the program's own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Part I of N of the rows [default: from SLURM_ARRAY_TASK_ID and _COUNT]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<pipeline::Shard>,
+    /// Rows under way at once
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) concurrency: usize,
+    /// Goes on although model, seed or source are not those the folder was made with
+    #[arg(long)]
+    pub(crate) allow_changes: bool,
+    /// Prints the closing summary as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+/// Real prompts to begin with.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SeedArgs {
+    /// Prompts to begin with: JSONL, JSON, CSV, Parquet or text, also .gz or .zst (repeatable)
+    /// [default: built-in ones]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seeds: Vec<PathBuf>,
+    /// Benchmark prompts that instructions must not repeat, in any of those formats
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decontaminate: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UltraifArgs {
+    #[command(flatten)]
+    pub(crate) source: SeedArgs,
+    /// Stages to do: decompose, question, composer, compose, respond, evaluate
+    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
+    pub(crate) stages: Vec<String>,
+    /// How responses are judged: explain, logits or both
+    #[arg(long, value_name = "NAME")]
+    pub(crate) evaluator: Option<String>,
+    /// Another model or adapter for one role: decompose, question, compose, respond or judge
+    #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
+    pub(crate) role: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}

@@ -1,0 +1,140 @@
+//! One run of a recipe: where, how much, and with which models. Commands other than `synth`
+//! make their own.
+
+use super::args::RunArgs;
+use crate::args::ModelArgs;
+use crate::error::Failure;
+use anyhow::Result;
+use pipeline::{OnChange, Shard};
+use std::path::PathBuf;
+
+/// What every recipe needs to know of a run.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    /// The run's folder; a run that is there is continued.
+    pub(crate) output: PathBuf,
+    /// Ends once so many rows are accepted.
+    pub(crate) accept: Option<u64>,
+    /// Rows of the source to try at most.
+    pub(crate) max_rows: Option<u64>,
+    /// Seed of every draw.
+    pub(crate) seed: u64,
+    /// Which part of the rows.
+    pub(crate) shard: Shard,
+    /// Rows under way at once, at least 1.
+    pub(crate) concurrency: usize,
+    /// Whether a folder made with something else is gone on with.
+    pub(crate) on_change: OnChange,
+    /// Folder of prompts that replace the program's own.
+    pub(crate) prompts: Option<PathBuf>,
+    /// The main model.
+    pub(crate) model: &'a ModelArgs,
+    /// Models or adapters of single roles.
+    pub(crate) roles: Vec<(String, String)>,
+}
+
+impl<'a> Job<'a> {
+    /// A run of all rows in this folder, 64 at a time, with the main model in every role.
+    #[expect(
+        dead_code,
+        reason = "for commands that run a recipe as one of their steps"
+    )]
+    pub(crate) fn new(output: PathBuf, model: &'a ModelArgs) -> Self {
+        Self {
+            output,
+            accept: None,
+            max_rows: None,
+            seed: 0,
+            shard: Shard::ALL,
+            concurrency: 64,
+            on_change: OnChange::Refuse,
+            prompts: None,
+            model,
+            roles: Vec::new(),
+        }
+    }
+
+    /// As the command line says; `recipe` names the folder if it does not.
+    ///
+    /// # Errors
+    /// A Slurm array that does not say which part this is.
+    pub(crate) fn of_args(
+        args: &'a RunArgs,
+        recipe: &str,
+        roles: &[(String, String)],
+    ) -> Result<Self> {
+        let shard = match args.shard {
+            Some(shard) => shard,
+            None => slurm_shard(|name| std::env::var(name).ok())?,
+        };
+        let output = args.output.clone();
+        Ok(Self {
+            output: output.unwrap_or_else(|| PathBuf::from("runs").join(recipe)),
+            accept: args.accept,
+            max_rows: args.max_rows,
+            seed: args.seed,
+            shard,
+            concurrency: args.concurrency,
+            on_change: if args.allow_changes {
+                OnChange::Allow
+            } else {
+                OnChange::Refuse
+            },
+            prompts: args.prompts.clone(),
+            model: &args.model,
+            roles: roles.to_vec(),
+        })
+    }
+
+    /// Whether a role has a model or adapter of its own.
+    pub(crate) fn casts(&self, role: &str) -> bool {
+        self.roles.iter().any(|(name, _)| name == role)
+    }
+}
+
+/// The part that a Slurm array job is to do; all rows outside of one.
+fn slurm_shard(variable: impl Fn(&str) -> Option<String>) -> Result<Shard> {
+    let (Some(id), Some(count)) = (
+        variable("SLURM_ARRAY_TASK_ID"),
+        variable("SLURM_ARRAY_TASK_COUNT"),
+    ) else {
+        return Ok(Shard::ALL);
+    };
+    let first = variable("SLURM_ARRAY_TASK_MIN").unwrap_or_else(|| "0".into());
+    let number = |text: &str| text.parse::<u32>().ok();
+    let shard = (|| {
+        let index = number(&id)?.checked_sub(number(&first)?)?;
+        Shard::new(index, number(&count)?)
+    })();
+    shard.ok_or_else(|| {
+        Failure::usage(format!(
+            "$SLURM_ARRAY_TASK_ID {id} from {first} of {count}: not a part; give --shard I/N"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slurm_says_which_part() {
+        let check = |set: &[(&str, &str)], expected: Option<&str>| {
+            let shard = slurm_shard(|name| {
+                let found = set
+                    .iter()
+                    .find(|(key, _)| format!("SLURM_ARRAY_TASK_{key}") == name);
+                found.map(|(_, value)| (*value).to_owned())
+            });
+            assert_eq!(
+                shard.ok().map(|shard| shard.to_string()).as_deref(),
+                expected
+            );
+        };
+        check(&[], Some("1/1"));
+        check(&[("ID", "2"), ("COUNT", "4"), ("MIN", "0")], Some("3/4"));
+        check(&[("ID", "4"), ("COUNT", "4"), ("MIN", "1")], Some("4/4"));
+        check(&[("ID", "9"), ("COUNT", "4"), ("MIN", "1")], None);
+        check(&[("ID", "x"), ("COUNT", "4")], None);
+    }
+}

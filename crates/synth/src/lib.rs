@@ -2,6 +2,7 @@
 //!
 //! - `prompts.rs`: what is said to the model, from the folder `prompts/`.
 //! - `rules/`: which constraints in words a checker of `verify` judges.
+//! - `decif.rs`: DecIF, from nothing but a model to verified pairs.
 //! - `ultraif.rs`: UltraIF, from real prompts to verified pairs.
 //! - `outputs.rs`, `judging.rs`, `answers.rs`: JSON by grammar, verdicts, samples in waves: what
 //!   recipes share.
@@ -11,6 +12,7 @@
 //! Knows no tensor and no engine.
 
 mod answers;
+pub mod decif;
 pub mod filters;
 mod judging;
 mod outputs;

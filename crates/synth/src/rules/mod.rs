@@ -53,6 +53,17 @@ impl Rule {
         }
     }
 
+    /// The constraints that have to be followed; `None` if some must not be, or if one is not
+    /// IFEval's.
+    pub(crate) fn constraints(&self) -> Option<Vec<Constraint>> {
+        let all = self.all.iter().map(|one| match one {
+            Instruction::IfEval(constraint) => Some(constraint.clone()),
+            Instruction::IfBench(_) | Instruction::MultiIf(_) => None,
+        });
+        all.collect::<Option<Vec<_>>>()
+            .filter(|_| self.none.is_empty())
+    }
+
     /// The reference's strict verdict on `response`; a blank one follows nothing.
     pub fn check(&self, response: &str) -> Verdict {
         let wanted = Suite::IfEval.judge(&self.all, response).strict;

@@ -1,10 +1,10 @@
 //! DecIF (arXiv 2505.13990): instruction data from nothing but a model.
 //!
-//! Two parts, each in the order of the paper:
+//! Two parts, joined by [`epochs`], each in the order of the paper:
 //!
 //! - [`expand`]: domains → requests → scenarios → personas, and constraints that only a reader
 //!   can judge. These pools have to be whole before what is made of them.
-//! - [`run`]: constraints → instruction → contradictions found and resolved → criteria →
+//! - [`run`], for each item: constraints → instruction → contradictions found and resolved → criteria →
 //!   responses → every criterion validated → a verified response and a pair.
 
 mod answering;
@@ -57,6 +57,36 @@ pub struct Context {
     pub settings: Settings,
     /// Benchmarks that instructions must not repeat.
     pub contamination: Contamination,
+}
+
+/// Whether instructions for more items are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another epoch.
+    Epoch,
+    /// There are enough, or nothing more is to be tried.
+    End,
+}
+
+/// The whole recipe: epochs of the pools, each followed by the instructions for all items so
+/// far, until there are enough or the pools do not grow any more.
+///
+/// # Errors
+/// What `put` and `instruct` say.
+pub fn epochs<E>(
+    pools: &mut Pools,
+    put: &mut Put<'_, E>,
+    instruct: &mut dyn FnMut(&[Sourced<Item>]) -> Result<Next, E>,
+) -> Result<(), E> {
+    let mut items = Vec::new();
+    loop {
+        let new = expand(pools, put)?;
+        let exhausted = new.is_empty();
+        items.extend(new);
+        if instruct(&items)? == Next::End || exhausted {
+            return Ok(());
+        }
+    }
 }
 
 /// Meta-decomposition: grows the pools by an epoch and gives what instructions are to be made

@@ -205,10 +205,17 @@ fn by_table(draft: &Draft) -> Option<String> {
     conflict(&rules).map(|found| format!("No answer can meet all of the demands: {found}."))
 }
 
-/// Rules that sentences of the text state, each once.
+/// Rules that sentences of the text state, or two in a row, each once.
 fn stated(text: &str) -> Vec<Stated> {
+    let alone = sentences(text);
+    let joined = alone.windows(2).map(|pair| pair.join(" "));
+    let joined: Vec<String> = joined.collect();
+    let all = alone
+        .iter()
+        .copied()
+        .chain(joined.iter().map(String::as_str));
     let mut found: Vec<Stated> = Vec::new();
-    for sentence in sentences(text) {
+    for sentence in all {
         let rules = recognise(sentence, text).and_then(|rule| rule.constraints());
         for rule in rules.into_iter().flatten() {
             if found.iter().all(|one| one.rule != rule) {

@@ -10,7 +10,7 @@ use crate::session::Session;
 use anyhow::Result;
 use data::Generator;
 use pipeline::{
-    Admit, DriveOptions, Llm, Report, Roles, Run, Sourced, StageUse, Stop, StopSignal, Target,
+    Admit, DriveOptions, Llm, Part, Report, Roles, Run, Sourced, StageUse, Stop, StopSignal, Target,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +68,7 @@ impl Pass<'_> {
         let options = DriveOptions {
             accept: None,
             max_rows: None,
+            part: Part::Whole,
             ..self.options.clone()
         };
         self.drive(name, rows, recipe, admit, &options)
@@ -132,12 +133,7 @@ impl Pass<'_> {
 impl Totals {
     fn add(&mut self, report: &Report) {
         for (stage, one) in &report.progress.stages {
-            let sum = self.stages.entry(stage.clone()).or_default();
-            sum.asked += one.asked;
-            sum.reused += one.reused;
-            sum.prompt_tokens += one.prompt_tokens;
-            sum.cached_tokens += one.cached_tokens;
-            sum.completion_tokens += one.completion_tokens;
+            *self.stages.entry(stage.clone()).or_default() += *one;
         }
         self.elapsed += report.progress.elapsed;
     }
@@ -159,6 +155,7 @@ pub(super) fn drive(
         accept: job.accept,
         max_rows: job.max_rows,
         stop: StopSignal::default(),
+        part: Part::default(),
     };
     let interrupt = env.interrupt.clone();
     let _orderly = interrupt.orderly();

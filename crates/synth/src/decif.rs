@@ -68,6 +68,9 @@ pub enum Next {
     End,
 }
 
+/// Takes all items so far through [`run`]; says whether more are wanted.
+pub type Instruct<'a, E> = dyn FnMut(&[Sourced<Item>]) -> Result<Next, E> + 'a;
+
 /// The whole recipe: epochs of the pools, each followed by the instructions for all items so
 /// far, until there are enough or the pools do not grow any more.
 ///
@@ -76,7 +79,7 @@ pub enum Next {
 pub fn epochs<E>(
     pools: &mut Pools,
     put: &mut Put<'_, E>,
-    instruct: &mut dyn FnMut(&[Sourced<Item>]) -> Result<Next, E>,
+    instruct: &mut Instruct<'_, E>,
 ) -> Result<(), E> {
     let mut items = Vec::new();
     loop {

@@ -70,7 +70,7 @@ fn answer(request: &Generate) -> String {
             })
             .to_string()
         }
-        "resolve" if draw % 4 > 0 => {
+        "resolve" if !draw.is_multiple_of(4) => {
             let (text, problem) = after(request, "Request:\n")
                 .split_once("\n\nWhat is wrong with it:\n")
                 .unwrap();

@@ -87,7 +87,7 @@ fn variables(document: &Document, user: &str) -> (&'static str, Value) {
             let instruction = between(request, "[request]: ", "\n");
             let variables = json!({
                 "instruction": instruction, "constraints": ["any"], "failed": failed,
-                "response": response,
+                "found": "any", "response": response,
             });
             ("complex-to-simple/correct", variables)
         }

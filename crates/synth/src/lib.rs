@@ -3,11 +3,13 @@
 //! - `prompts.rs`: what is said to the model, from the folder `prompts/`.
 //! - `rules/`: which constraints in words a checker of `verify` judges.
 //! - `ultraif.rs`: UltraIF, from real prompts to verified pairs.
+//! - `complex_to_simple.rs`: From Complex to Simple, answers corrected until rules hold.
 //! - `filters/`: refusals, language, contamination, near-duplicates.
 //! - `seeds.rs`: the built-in prompts for trying things out.
 //!
 //! Knows no tensor and no engine.
 
+pub mod complex_to_simple;
 pub mod filters;
 pub mod prompts;
 pub mod rules;

@@ -12,6 +12,12 @@ const ATTEMPTS: usize = 64;
 const REDRAWS: usize = 8;
 /// Draws that do not go with the others before the released code gives up.
 const REJECTIONS_MAX: usize = 1000;
+/// Letters that the released code counts.
+const LETTERS: [&str; 14] = [
+    "t", "o", "c", "e", "p", "l", "j", "q", "n", "a", "y", "i", "w", "m",
+];
+/// Those of them that a text can be asked to use seldom.
+const RARE_LETTERS: [&str; 5] = ["p", "j", "q", "y", "w"];
 
 /// Constraints for a seed; fewer than `settings.fewest` if there are no more that go together.
 pub(super) fn draw(material: &Material<'_>, seed: u64, settings: &Settings) -> Vec<Constraint> {
@@ -121,7 +127,7 @@ fn parameters(
     if settings.parameters == Parameters::Wide {
         return wide;
     }
-    let Some(kwargs) = narrow(kind, &wide, dice) else {
+    let Some(kwargs) = narrow(kind, &wide, settings, dice) else {
         return wide;
     };
     let narrowed = kwargs
@@ -131,7 +137,7 @@ fn parameters(
 }
 
 /// The released code's ranges, where they are narrower: the parameters by IFEval's names.
-fn narrow(kind: Kind, wide: &Constraint, dice: &mut Dice) -> Option<Value> {
+fn narrow(kind: Kind, wide: &Constraint, settings: &Settings, dice: &mut Dice) -> Option<Value> {
     use Constraint as C;
     let relation = ["at least", "less than"][dice.below(2)];
     Some(match (kind, wide) {
@@ -145,10 +151,11 @@ fn narrow(kind: Kind, wide: &Constraint, dice: &mut Dice) -> Option<Value> {
             json!({"keyword": keyword.as_str(), "relation": relation, "frequency": dice.between(2, 4)})
         }
         (Kind::LetterFrequency, _) => {
-            let letters = [
-                "t", "o", "c", "e", "p", "l", "j", "q", "n", "a", "y", "i", "w", "m",
-            ];
-            let letter = letters[dice.below(letters.len())];
+            let letter = match (relation, settings.drawing) {
+                // No answer of some length does with few of a common letter.
+                ("less than", Drawing::Compatible) => RARE_LETTERS[dice.below(RARE_LETTERS.len())],
+                _ => LETTERS[dice.below(LETTERS.len())],
+            };
             json!({"letter": letter, "let_relation": relation, "let_frequency": dice.between(3, 8)})
         }
         (Kind::NumberSentences, _) => {

@@ -26,6 +26,8 @@ pub struct Document {
     pub kind: &'static str,
     /// Which turns carry loss: the assistant's.
     pub loss: &'static str,
+    /// How much each of their tokens counts: one word that decides weighs as much as three.
+    pub weight: f64,
     /// Kinds of the request's constraints and whether the answer follows them, for counting.
     #[serde(skip)]
     pub checks: Vec<(AskKind, bool)>,
@@ -93,6 +95,7 @@ impl Corpus {
             Role::JudgeExplain => self.judge_explain(source, dice),
             Role::Skill => Ok(Some(skill(self.mix.repetition, dice))),
             Role::Correct => self.correct(source, dice),
+            Role::Decif => self.decif(source, dice),
         }
     }
 
@@ -234,7 +237,7 @@ impl Corpus {
 }
 
 /// A request and an answer to it that breaks one constraint as often as the mix says.
-fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
+pub(crate) fn responded(source: Source<'_>, dice: &mut Dice) -> Option<(Scene, Answer)> {
     let mut count = source.mix.count(dice);
     let must = dice.chance(source.mix.copying).then(|| {
         let copying = [
@@ -283,12 +286,16 @@ fn shown(history: &[Message]) -> String {
     lines.join("\n")
 }
 
+/// Weight of answers of a single word.
+pub(crate) const SINGLE_WORD: f64 = 3.0;
+
 pub(crate) fn document(messages: Vec<Message>, role: Role, kind: &'static str) -> Document {
     Document {
         messages,
         role,
         kind,
         loss: "assistant",
+        weight: 1.0,
         checks: Vec::new(),
     }
 }

@@ -91,7 +91,67 @@ fn variables(document: &Document, user: &str) -> (&'static str, Value) {
             });
             ("complex-to-simple/correct", variables)
         }
+        Role::Decif => decif_variables(document.kind, user),
         Role::Skill => panic!("skills have no prompt"),
+    }
+}
+
+/// Lines `[name]: text` of a prompt, the last `[known]` as a list.
+fn decif_variables(step: &'static str, user: &str) -> (&'static str, Value) {
+    let field = |name: &str| {
+        let start = format!("[{name}]: ");
+        let found = user.lines().find_map(|line| line.strip_prefix(&start));
+        found.unwrap_or_else(|| panic!("{name}: {user}"))
+    };
+    let count = || field("count").parse::<usize>().unwrap();
+    let known = || {
+        let list = user.lines().find_map(|line| line.strip_prefix("[known]: "));
+        list.map_or_else(Vec::new, |list| list.split("; ").collect::<Vec<&str>>())
+    };
+    let whole = |name: &str| between(user, &format!("[{name}]: "), "").to_owned();
+    match step {
+        "domains" => (
+            "decif/domains",
+            json!({"count": field("domains").parse::<usize>().unwrap(), "known": known()}),
+        ),
+        "requests" => (
+            "decif/requests",
+            json!({"domain": field("requests"), "count": count(), "known": known()}),
+        ),
+        "scenarios" => (
+            "decif/scenarios",
+            json!({"domain": "any", "request": field("scenarios"), "count": count(), "known": known()}),
+        ),
+        "personas" => (
+            "decif/personas",
+            json!({"scenario": field("personas"), "request": "any", "count": count()}),
+        ),
+        "constraints" => (
+            "decif/constraints",
+            json!({"kind": field("constraints"), "count": count(), "known": known()}),
+        ),
+        "instruction" => {
+            let (_, list) = user.split_once("\n[constraints]:\n- ").unwrap();
+            let list: Vec<&str> = list.split("\n- ").collect();
+            (
+                "decif/instruction",
+                json!({
+                    "request": field("request"), "persona": field("persona"),
+                    "scenario": field("scenario"), "constraints": list,
+                }),
+            )
+        }
+        "conflict" => ("decif/conflict", json!({"instruction": whole("conflict")})),
+        "resolve" => {
+            let (instruction, problem) = user.split_once("\n[problem]: ").unwrap();
+            let instruction = between(instruction, "[resolve]: ", "");
+            (
+                "decif/resolve",
+                json!({"instruction": instruction, "problem": problem}),
+            )
+        }
+        "criteria" => ("decif/criteria", json!({"instruction": whole("criteria")})),
+        _ => ("decif/respond", json!({"query": user})),
     }
 }
 
@@ -116,6 +176,11 @@ fn what_is_trained_is_what_the_product_says() {
         if document.role == Role::Skill {
             continue;
         }
+        // Later questions on the same answer show its last line alone.
+        let asked = match document.role {
+            Role::JudgeLogits => &asked[..1],
+            _ => asked,
+        };
         let user = &asked.last().unwrap().content;
         let (step, variables) = variables(&document, user);
         let rendered = prompts.get(step).render(variables).unwrap();
@@ -135,6 +200,74 @@ fn keys(value: &Value) -> Vec<&str> {
         .keys()
         .map(String::as_str)
         .collect()
+}
+
+/// Whether an answer of DecIF has its form and follows from what was asked.
+fn decif_answer(step: &'static str, user: &str, text: &str) {
+    if step == "respond" {
+        return;
+    }
+    let value: Value = serde_json::from_str(text).unwrap();
+    let (_, asked) = decif_variables(step, user);
+    let list = |key: &str| {
+        assert_eq!(keys(&value), [key]);
+        value[key].as_array().unwrap().clone()
+    };
+    let said = |key: &str| value[key].as_str().unwrap();
+    match step {
+        "domains" | "requests" | "scenarios" | "personas" | "constraints" => {
+            let list = list(step);
+            assert_eq!(list.len() as u64, asked["count"].as_u64().unwrap());
+            for one in &list {
+                match step {
+                    "scenarios" => assert_eq!(keys(one), ["persona", "time", "place", "trigger"]),
+                    "constraints" => {
+                        let demand = read_demand(one["constraint"].as_str().unwrap()).unwrap();
+                        let question = read_question(one["question"].as_str().unwrap());
+                        assert_eq!(Some(demand), question);
+                        assert!(
+                            !asked["known"]
+                                .as_array()
+                                .unwrap()
+                                .contains(&one["constraint"])
+                        );
+                    }
+                    "personas" => {}
+                    _ => assert!(!asked["known"].as_array().unwrap().contains(one), "{user}"),
+                }
+            }
+        }
+        "instruction" => {
+            let instruction = said("instruction");
+            let request = asked["request"].as_str().unwrap();
+            assert!(instruction.contains(request), "{instruction}");
+            let persona = asked["persona"].as_str().unwrap().to_lowercase();
+            assert!(instruction.to_lowercase().contains(&persona));
+        }
+        "conflict" => {
+            assert_eq!(keys(&value), ["explanation", "conflict"]);
+            let yes = said("explanation").starts_with("These exclude each other: ");
+            assert_eq!(said("conflict") == "YES", yes);
+        }
+        "resolve" => {
+            let before = asked["instruction"].as_str().unwrap();
+            let after = said("instruction");
+            let problem = asked["problem"].as_str().unwrap();
+            // The second demand of the problem is taken away.
+            let mut ends = problem
+                .match_indices(' ')
+                .map(|(place, _)| &problem[place..]);
+            assert!(
+                ends.any(|demand| before.replacen(demand, "", 1) == after),
+                "{user}\n{text}"
+            );
+        }
+        _ => {
+            for question in list("criteria") {
+                assert!(read_question(question.as_str().unwrap()).is_some());
+            }
+        }
+    }
 }
 
 #[test]
@@ -209,6 +342,7 @@ fn answers_have_the_form_that_the_recipe_reads() {
                     (words(wrong), words(text));
                 kept.push(before.intersection(&after).count() as f64 / after.len() as f64);
             }
+            Role::Decif => decif_answer(document.kind, user, text),
             Role::Respond | Role::Skill => {}
         }
     }
@@ -270,13 +404,14 @@ fn shares_are_as_set_and_every_cell_is_balanced() {
         }
     }
     let weights = Mix::default().roles;
-    let total = 115.0;
+    let total = 131.0;
     for (role, weight) in [
         (Role::Respond, weights.respond),
         (Role::JudgeLogits, weights.judge_logits),
         (Role::Skill, weights.skill),
         (Role::Compose, weights.compose),
         (Role::Correct, weights.correct),
+        (Role::Decif, weights.decif),
     ] {
         let found = roles[&role] as f64 / all.len() as f64;
         assert!((found - weight / total).abs() < 0.01, "{role:?} {found}");
@@ -386,6 +521,7 @@ fn held_out_prompts_can_be_scored() {
             ),
             Set::Respond => assert!(!item.instruction_id_list.is_empty()),
             Set::Compose => assert!((1..=2).contains(&asks.len())),
+            Set::Explain => unreachable!("these are asked about answers of a model"),
             Set::Copy => {}
         }
         if let Some(expected) = &item.expected {
@@ -447,7 +583,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "b7559d1ef4094475");
+    assert_eq!(&digest[..16], "a37bf80aac24b2b4");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),
@@ -486,10 +622,28 @@ fn the_seeds_are_those_of_the_corpus() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 60);
-    for (made, line) in corpus(0).seeds().unwrap().iter().zip(&lines) {
+    assert_eq!(lines.len(), 360);
+    let mix = std::fs::read_to_string(folder().join("../mix.toml")).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&mix).unwrap(), 0).unwrap();
+    for (made, line) in corpus.seeds(360).unwrap().iter().zip(&lines) {
         assert_eq!(made, line);
     }
+}
+
+#[test]
+fn the_kinds_on_offer_are_those_of_the_mix() {
+    let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
+    let mix = Mix::parse(&text("mix.toml")).unwrap();
+    let mut offered: Vec<&str> = AskKind::all()
+        .into_iter()
+        .filter(|kind| matches!(kind, AskKind::Rule(_)) && mix.weight(*kind) > 0.0)
+        .map(AskKind::name)
+        .collect();
+    let listed = text("kinds.txt");
+    let mut listed: Vec<&str> = listed.lines().collect();
+    offered.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(offered, listed);
 }
 
 #[test]

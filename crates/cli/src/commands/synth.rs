@@ -126,7 +126,7 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
 /// A folder with a file that is no prompt of ours.
 pub(crate) fn prompts(job: &Job) -> Result<PromptSet> {
     match &job.prompts {
-        None => Ok(PromptSet::embedded()),
+        None => Ok(job.house.prompts()),
         Some(folder) => {
             PromptSet::with_overrides(folder).map_err(|error| Failure::usage(error.to_string()))
         }

@@ -1,6 +1,7 @@
 //! Complex-to-Simple as a command.
 
 use super::args::{ComplexToSimpleArgs, SeedArgs};
+use super::job::House;
 use super::settings::{contamination, layered, preset};
 use super::{Export, Facts, Job, Pass, Recipe, Rows, Shown, Source, execute, prompts};
 use crate::commands::Env;
@@ -17,8 +18,9 @@ use synth::prompts::PromptSet;
 
 /// Runs Complex-to-Simple.
 pub(crate) fn run(env: &mut Env, args: &ComplexToSimpleArgs) -> Result<ExitCode> {
-    let job = Job::of_args(&args.run, NAME, &args.role)?;
+    let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
     let base = preset(&args.run.preset, Settings::default, Settings::as_published)?;
+    let base = within(job.house, base);
     let mut flags = Vec::new();
     if args.atom {
         flags.push(("fewest", json!(1), "--atom"));
@@ -44,6 +46,20 @@ pub(crate) fn run(env: &mut Env, args: &ComplexToSimpleArgs) -> Result<ExitCode>
     Ok(ended.exit_code())
 }
 
+/// The settings with what the model knows, where it knows little: its types of constraints,
+/// and no more of them at once than it was trained with.
+fn within(house: House, settings: Settings) -> Settings {
+    match house {
+        House::Program => settings,
+        House::Embedded => Settings {
+            fewest: 1,
+            most: 3,
+            kinds: house.kinds().into_iter().map(str::to_owned).collect(),
+            ..settings
+        },
+    }
+}
+
 /// A run of Complex-to-Simple.
 pub(crate) struct ComplexToSimple {
     context: Context,
@@ -66,7 +82,7 @@ impl ComplexToSimple {
                 settings,
                 contamination: contamination(&source.decontaminate)?,
             },
-            seeds: Seeds::open(&source.seeds)?,
+            seeds: Seeds::open(&source.seeds, job.house.seeds())?,
             decontaminate: source.decontaminate.clone(),
         })
     }

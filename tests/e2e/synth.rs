@@ -277,3 +277,27 @@ fn corrected_answers_are_checked_counted_and_merged() {
         assert!(finished.stderr.contains(named), "{finished:?}");
     }
 }
+
+#[test]
+fn corrections_killed_and_continued_give_the_same_files() {
+    let place = Place::new();
+    let seeds: String = (0..16)
+        .map(|row| format!("{{\"prompt\": \"Where is the lamp of house {row}?\"}}\n"))
+        .collect();
+    place.write("seeds.jsonl", seeds);
+    place.good(&complex_to_simple("whole", &["--concurrency", "1"]));
+    for wait in [100, 400, 900] {
+        let args = complex_to_simple("broken", &["--concurrency", "3"]);
+        let mut child = place.command(&args).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let args = complex_to_simple("broken", &["--concurrency", "16", "--threads", "1"]);
+    place.good(&args);
+    for file in ["sft.jsonl", "dpo.jsonl", "rejected.jsonl", "README.md"] {
+        let [broken, whole] =
+            ["broken", "whole"].map(|run| place.read(&format!("{run}/data/{file}")));
+        assert_eq!(broken, whole, "{file}");
+    }
+}

@@ -759,12 +759,15 @@ fn fraction(text: &str) -> f64 {
     f64::from(hash.as_bytes()[0]) / 256.0
 }
 
+/// What instructions ask for, by their words.
+type Known = Arc<Mutex<BTreeMap<String, Vec<Constraint>>>>;
+
 /// A student and a teacher for any constraints: they know what an instruction asks for by its
 /// words. The student satisfies some of it; the teacher keeps what an answer satisfies and
 /// mends something that fails, often what it is told to and sometimes something else.
-fn able_model(known: &Arc<Mutex<BTreeMap<String, Vec<Constraint>>>>) -> Scripted {
+fn able(known: &Known) -> impl Fn(&Generate) -> Result<String, RequestError> + use<> {
     let known = Arc::clone(known);
-    Scripted::new(move |request| {
+    move |request| {
         let text = Scripted::last_text(request);
         let luck = (fraction(&format!("{text} {}", request.seed)) * 256.0) as usize;
         let known = known.lock().unwrap();
@@ -801,15 +804,16 @@ fn able_model(known: &Arc<Mutex<BTreeMap<String, Vec<Constraint>>>>) -> Scripted
         Ok(text
             .filter(|_| !wanted.is_empty())
             .unwrap_or_else(|| "No text, none.".to_owned()))
-    })
+    }
+}
+
+fn able_model(known: &Known) -> Scripted {
+    Scripted::new(able(known))
 }
 
 /// What each instruction of these rows asks for, found by taking every row through the recipe
 /// with a student that says nothing.
-fn instructions(
-    context: &Context,
-    rows: &[(String, Vec<Message>)],
-) -> Arc<Mutex<BTreeMap<String, Vec<Constraint>>>> {
+fn instructions(context: &Context, rows: &[(String, Vec<Message>)]) -> Known {
     let settings = Settings {
         correction: Correction::AsPublished,
         near_duplicates: 0.0,
@@ -967,7 +971,7 @@ fn files_do_not_depend_on_concurrency_order_or_interruption() {
     let mut calls = 0;
     for stop_after in [5, 20, 45] {
         let stop = StopSignal::default();
-        let inner = able_model(&known);
+        let answer = able(&known);
         let signal = stop.clone();
         let asked = std::sync::atomic::AtomicUsize::new(0);
         let model = Arc::new(Scripted::new(move |request| {
@@ -975,7 +979,7 @@ fn files_do_not_depend_on_concurrency_order_or_interruption() {
                 signal.request();
                 signal.request();
             }
-            answer_of(&inner, request)
+            answer(request)
         }));
         let options = DriveOptions {
             stop,
@@ -1001,13 +1005,6 @@ fn files_do_not_depend_on_concurrency_order_or_interruption() {
     assert_eq!(data_of(part.path()), expected);
 }
 
-/// What a script says to a request.
-fn answer_of(model: &Scripted, request: &Generate) -> Result<String, RequestError> {
-    use data::Generator;
-    let completions = futures::executor::block_on(model.generate(request.clone()))?;
-    Ok(completions[0].text.clone())
-}
-
 fn real_rows() -> Vec<(String, Vec<Message>)> {
     let shared = std::env::var_os("AUTODIDACT_SHARED").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
@@ -1024,26 +1021,24 @@ fn real_rows() -> Vec<(String, Vec<Message>)> {
     rows.collect()
 }
 
-#[test]
-fn fifteen_hundred_real_seeds_with_five_constraints() {
-    let rows = real_rows();
-    assert_eq!(rows.len(), 1500);
+/// Five constraints on each of these rows.
+fn five_constraints(rows: &[(String, Vec<Message>)]) {
     let context = context(Settings {
         fewest: 5,
         most: 5,
         ..Settings::default()
     });
-    let known = instructions(&context, &rows);
+    let known = instructions(&context, rows);
     let folder = tempfile::tempdir().unwrap();
     let model = Arc::new(able_model(&known));
     let options = DriveOptions::default();
-    let funnel = drive(folder.path(), &context, &rows, &model, &options);
+    let funnel = drive(folder.path(), &context, rows, &model, &options);
     let (answers, pairs) = check_files(folder.path());
     println!("{answers} answers, {pairs} pairs, {:?}", funnel.rejected);
     println!("{:?}", funnel.counts);
-    assert_eq!(funnel.read, 1500);
+    assert_eq!(funnel.read, rows.len() as u64);
     assert_eq!(answers as u64, funnel.accepted);
-    assert!(funnel.accepted > 900, "{:?}", funnel.rejected);
+    assert!(answers * 5 > rows.len() * 3, "{:?}", funnel.rejected);
     assert!(
         !funnel.rejected.contains_key("export"),
         "{:?}",
@@ -1051,10 +1046,24 @@ fn fifteen_hundred_real_seeds_with_five_constraints() {
     );
 }
 
+#[test]
+fn real_seeds_with_five_constraints() {
+    let rows: Vec<_> = real_rows().into_iter().step_by(10).collect();
+    five_constraints(&rows);
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn fifteen_hundred_real_seeds_with_five_constraints() {
+    let rows = real_rows();
+    assert_eq!(rows.len(), 1500);
+    five_constraints(&rows);
+}
+
 /// A teacher as unreliable as the published one: of its edits six in ten mend what they are
 /// told to, and each breaks one in five of what held. It knows an answer's constraints by the
 /// answer.
-fn unreliable_model(known: &Arc<Mutex<BTreeMap<String, Vec<Constraint>>>>) -> Scripted {
+fn unreliable_model(known: &Known) -> Scripted {
     let known = Arc::clone(known);
     let answers = Mutex::new(BTreeMap::<String, Vec<Constraint>>::new());
     Scripted::new(move |request| {
@@ -1111,21 +1120,31 @@ fn unreliable_model(known: &Arc<Mutex<BTreeMap<String, Vec<Constraint>>>>) -> Sc
 
 #[test]
 fn checked_steps_leave_no_wrong_answer_where_published_ones_leave_most() {
-    let rows: Vec<_> = real_rows().into_iter().step_by(5).collect();
+    let rows: Vec<_> = real_rows().into_iter().step_by(10).collect();
+    both_ways(&rows);
+}
+
+#[test]
+#[ignore = "takes a minute or more"]
+fn both_ways_on_fifteen_hundred_real_seeds() {
+    both_ways(&real_rows());
+}
+
+fn both_ways(rows: &[(String, Vec<Message>)]) {
     let table = [Settings::default(), Settings::as_published()].map(|settings| {
         let context = context(Settings {
             keywords: Keywords::Seed,
             near_duplicates: 0.0,
             ..settings
         });
-        let known = instructions(&context, &rows);
+        let known = instructions(&context, rows);
         let folder = tempfile::tempdir().unwrap();
         let model = Arc::new(unreliable_model(&known));
         let options = DriveOptions {
             concurrency: 1,
             ..DriveOptions::default()
         };
-        let funnel = drive(folder.path(), &context, &rows, &model, &options);
+        let funnel = drive(folder.path(), &context, rows, &model, &options);
         let answers = read_rows(folder.path().join("data/sft.jsonl"));
         let right = answers.iter().filter(|row| {
             let turns = row["messages"].as_array().unwrap();

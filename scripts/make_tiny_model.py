@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Makes models/tiny/tiny.gguf, the model that is compiled into the binary.
+"""Makes tests/models/tiny/tiny.gguf, the model that tests talk to.
 
 A toy: 3 layers, trained for about a minute on sentences that this file makes up, so that
-its output looks like words. It knows nothing; it is there for tests, for trying out
-commands, and as the default where no model was named.
+its output looks like words. It knows nothing.
 
-    python scripts/make_tiny_model.py [--out models/tiny/tiny.gguf] [--steps 1200]
+    python scripts/make_tiny_model.py [--out tests/models/tiny/tiny.gguf] [--steps 1200]
 
 Needs torch, tokenizers, gguf and numpy. The same versions on the same kind of processor
 give the same file: one thread, fixed seeds.
@@ -253,7 +252,7 @@ def show(model, tokenizer, question):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", default="models/tiny/tiny.gguf")
+    parser.add_argument("--out", default="tests/models/tiny/tiny.gguf")
     parser.add_argument("--steps", type=int, default=1200)
     arguments = parser.parse_args()
     torch.manual_seed(0)

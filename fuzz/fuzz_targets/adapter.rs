@@ -5,7 +5,7 @@ use model::{GgufFile, Llama, LoadOptions, ModelFiles};
 
 thread_local! {
     static MODEL: Llama = {
-        let file = GgufFile::from_static(include_bytes!("../../models/tiny/tiny.gguf"));
+        let file = GgufFile::from_static(include_bytes!("../../tests/models/tiny/tiny.gguf"));
         let files = ModelFiles::from_gguf(file.expect("a good file"));
         files.load(&LoadOptions::default()).expect("a good model")
     };

@@ -44,7 +44,7 @@ pub const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "hidden_act"
 pub fn tokenizer() -> &'static Tokenizer {
     static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
     TOKENIZER.get_or_init(|| {
-        let file = GgufFile::from_static(include_bytes!("../../models/tiny/tiny.gguf"));
+        let file = GgufFile::from_static(include_bytes!("../../tests/models/tiny/tiny.gguf"));
         Tokenizer::from_gguf(&file.expect("a good file")).expect("a good vocabulary")
     })
 }

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_autodidact");
 
-/// The embedded model as a file.
+/// The model that tests talk to, unless they name another: small, and its words never change.
 pub(crate) fn tiny_gguf() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tiny.gguf")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny/tiny.gguf")
 }
 
 /// An empty folder with a home of its own: no configuration, no cache, no variables from
@@ -64,6 +64,7 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
+            .env("AUTODIDACT_MODEL", tiny_gguf())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -5,6 +5,8 @@ mod bad_input;
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
 mod data;
 #[cfg(test)]
 mod eval;

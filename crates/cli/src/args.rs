@@ -77,7 +77,7 @@ pub(crate) enum Command {
     /// Measures speed against the limits of this machine
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Lists and describes models
+    /// Lists, describes and converts models
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Says what this machine can run
@@ -425,6 +425,43 @@ pub(crate) enum ModelsCommand {
     Ls(ModelsLsArgs),
     /// Describes one model without loading its weights
     Show(ModelsShowArgs),
+    /// Writes a folder of safetensors, with an adapter or without, as one GGUF file
+    Convert(ModelsConvertArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsConvertArgs {
+    /// Folder, Hugging Face id or alias
+    #[arg(short, long)]
+    pub(crate) model: Option<String>,
+    /// Adapter folder (PEFT) that is added to the weights
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// The new file
+    #[arg(short, long, value_name = "FILE.gguf")]
+    pub(crate) output: PathBuf,
+    /// Type of the matrices [default: as they are stored]
+    #[arg(long, value_enum)]
+    pub(crate) quant: Option<GgufQuantArg>,
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Types that `models convert` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GgufQuantArg {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q6_k")]
+    Q6K,
+    #[value(name = "q4_k")]
+    Q4K,
+    #[value(name = "q4_0")]
+    Q4_0,
 }
 
 #[derive(Debug, Args)]

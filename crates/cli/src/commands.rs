@@ -8,6 +8,7 @@ pub(crate) mod bench_synth;
 pub(crate) mod bench_train;
 pub(crate) mod chat;
 pub(crate) mod config;
+pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod eval;

@@ -85,7 +85,7 @@ mod tests {
     use model::ModelFiles;
 
     fn tiny() -> ModelConfig {
-        ModelFiles::from_static(crate::session::EMBEDDED_GGUF)
+        ModelFiles::from_static(crate::embedded::GGUF)
             .unwrap()
             .config()
             .unwrap()

@@ -7,7 +7,8 @@
 
 use crate::args::ModelArgs;
 use crate::config::Config;
-use crate::session::{EMBEDDED, EMBEDDED_GGUF, Located};
+use crate::embedded;
+use crate::session::{EMBEDDED, Located};
 use anyhow::{Context, Result};
 use model::GgufFile;
 use std::fs::File;
@@ -34,7 +35,7 @@ pub(crate) fn of_model(located: &Located, args: &ModelArgs, config: &Config) -> 
         digest.file(&path)?;
     }
     if located.name == EMBEDDED {
-        digest.field("embedded", EMBEDDED_GGUF);
+        digest.field("embedded", embedded::GGUF);
     }
     for key in KEYS {
         let value = config.value_as_text(key).unwrap_or_default();

@@ -5,6 +5,7 @@ mod args;
 mod card;
 mod commands;
 mod config;
+mod embedded;
 mod error;
 mod fleet;
 mod footprint;
@@ -83,6 +84,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Models(ModelsCommand::Show(args)) => {
             done(commands::models::show(&env.config, &args))
         }
+        Command::Models(ModelsCommand::Convert(args)) => commands::convert::run(&env, &args),
         Command::Doctor(args) => done(commands::doctor::run(&env.config, &args)),
         Command::Config(ConfigCommand::Show(args)) => {
             done(commands::config::show(&env.config, &args))

@@ -13,18 +13,21 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Seeds {
     /// None: the built-in ones.
     files: Vec<PathBuf>,
+    builtin: &'static str,
     digest: String,
     rows: u64,
 }
 
 impl Seeds {
-    /// Reads the files once: digest and number of rows.
+    /// Reads the files once, or the rows that are built in if there is no file: digest and
+    /// number of rows.
     ///
     /// # Errors
     /// A file that is missing or of no known format; no row in any of them.
-    pub(crate) fn open(files: &[PathBuf]) -> Result<Self> {
+    pub(crate) fn open(files: &[PathBuf], builtin: &'static str) -> Result<Self> {
         let mut seeds = Self {
             files: files.to_vec(),
+            builtin,
             digest: String::new(),
             rows: 0,
         };
@@ -36,7 +39,7 @@ impl Seeds {
         }
         let mut hasher = blake3::Hasher::new();
         if files.is_empty() {
-            hasher.update(synth::seeds::BUILTIN.as_bytes()).update(&[0]);
+            hasher.update(builtin.as_bytes()).update(&[0]);
         }
         for path in files {
             File::open(path)
@@ -90,7 +93,7 @@ impl Seeds {
     fn sources(&self) -> Result<Vec<(String, Rows)>> {
         if self.files.is_empty() {
             let name = "built-in";
-            let stream = Box::new(synth::seeds::BUILTIN.as_bytes());
+            let stream = Box::new(self.builtin.as_bytes());
             let rows = read_prompts_from(stream, Path::new(name))?;
             return Ok(vec![(name.to_owned(), Box::new(rows))]);
         }
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn built_in_rows_are_whole_and_have_ids() {
-        let seeds = Seeds::open(&[]).unwrap();
+        let seeds = Seeds::open(&[], synth::seeds::BUILTIN).unwrap();
         let rows: Vec<_> = seeds.rows_of().unwrap().collect();
         assert_eq!(rows.len() as u64, seeds.rows());
         assert!(rows.iter().all(|row| row.row.is_ok()));
@@ -154,7 +157,7 @@ mod tests {
             {"messages": [{"role": "assistant", "content": "e"}]},
             {"prompt": [{"role": "user", "content": "f"}, {"role": "tool", "content": "g"}]}]"#;
         std::fs::write(&path, rows).unwrap();
-        let seeds = Seeds::open(&[path]).unwrap();
+        let seeds = Seeds::open(&[path], "").unwrap();
         let last: Vec<(usize, String)> = seeds
             .rows_of()
             .unwrap()
@@ -174,18 +177,18 @@ mod tests {
             "{\"prompt\": \"a\"}\n\nnot json\n{\"prompt\": \"a\"}\n",
         )
         .unwrap();
-        let seeds = Seeds::open(std::slice::from_ref(&path)).unwrap();
+        let seeds = Seeds::open(std::slice::from_ref(&path), "").unwrap();
         let rows: Vec<_> = seeds.rows_of().unwrap().collect();
         assert_eq!((rows.len(), seeds.rows()), (3, 3));
         assert_eq!(rows[0].id, rows[2].id, "the same content");
         let rejection = rows[1].row.as_ref().unwrap_err();
         assert!(rejection.detail.contains("line 3"), "{rejection:?}");
-        assert!(Seeds::open(&[folder.path().join("none")]).is_err());
+        assert!(Seeds::open(&[folder.path().join("none")], "").is_err());
         std::fs::write(&path, "{\"prompt\": \"a\"}\n\"b\"\n").unwrap();
-        let two = Seeds::open(&[path.clone(), path.clone()]).unwrap();
+        let two = Seeds::open(&[path.clone(), path.clone()], "").unwrap();
         assert_eq!((two.rows(), two.rows_of().unwrap().count()), (4, 4));
         assert_ne!(two.digest(), seeds.digest());
         std::fs::write(&path, "\n\n").unwrap();
-        assert!(Seeds::open(&[path]).is_err());
+        assert!(Seeds::open(&[path], "").is_err());
     }
 }

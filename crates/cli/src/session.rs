@@ -23,10 +23,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Name of the model inside the program.
-pub(crate) const EMBEDDED: &str = "embedded";
-/// The model itself.
-pub(crate) static EMBEDDED_GGUF: &[u8] = include_bytes!("../../../models/tiny/tiny.gguf");
+pub(crate) use crate::embedded::NAME as EMBEDDED;
 
 /// The Hugging Face cache that this environment names.
 pub(crate) fn hub_cache() -> HubCache {
@@ -44,17 +41,19 @@ pub(crate) struct Located {
     pub(crate) model: ModelConfig,
 }
 
+/// Whether this name, or none, means the model inside the program.
+pub(crate) fn is_embedded(name: Option<&str>, config: &Config) -> bool {
+    let name = name.unwrap_or(EMBEDDED);
+    config.alias(name).unwrap_or(name) == EMBEDDED
+}
+
 /// Finds a model: the embedded one, a path, an id in the cache, an alias.
 ///
 /// # Errors
 /// Nothing of this name, files missing, a config that cannot be computed.
 pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
-    let argument = match config.alias(argument) {
-        Some(EMBEDDED) => EMBEDDED,
-        _ => argument,
-    };
-    if argument == EMBEDDED {
-        let files = ModelFiles::from_static(EMBEDDED_GGUF)?;
+    if is_embedded(Some(argument), config) {
+        let files = ModelFiles::from_static(crate::embedded::GGUF)?;
         let model = files.config()?;
         return Ok(Located {
             name: EMBEDDED.into(),
@@ -92,7 +91,7 @@ impl Located {
                 .with_context(|| format!("cannot read {}", path.display()))
         };
         if self.name == EMBEDDED {
-            return Ok(EMBEDDED_GGUF.len() as u64);
+            return Ok(crate::embedded::GGUF.len() as u64);
         }
         let path = self.files.path();
         if !path.is_dir() {

@@ -26,6 +26,8 @@ pub struct Document {
     pub kind: &'static str,
     /// Which turns carry loss: the assistant's.
     pub loss: &'static str,
+    /// How much each of their tokens counts: one word that decides weighs as much as three.
+    pub weight: f64,
     /// Kinds of the request's constraints and whether the answer follows them, for counting.
     #[serde(skip)]
     pub checks: Vec<(AskKind, bool)>,
@@ -284,12 +286,16 @@ fn shown(history: &[Message]) -> String {
     lines.join("\n")
 }
 
+/// Weight of answers of a single word.
+pub(crate) const SINGLE_WORD: f64 = 3.0;
+
 pub(crate) fn document(messages: Vec<Message>, role: Role, kind: &'static str) -> Document {
     Document {
         messages,
         role,
         kind,
         loss: "assistant",
+        weight: 1.0,
         checks: Vec::new(),
     }
 }

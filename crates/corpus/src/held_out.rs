@@ -14,16 +14,19 @@ use crate::world::{TOPICS, invented};
 use data::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use verify::Constraint;
 
 /// What is asked of the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Set {
     /// An answer to a request.
     Respond,
     /// YES or NO.
     Judge,
+    /// A reason, then YES or NO.
+    Explain,
     /// A harder request and its question.
     Compose,
     /// The same words again.
@@ -171,25 +174,30 @@ impl Corpus {
             .collect()
     }
 
-    /// One prompt for each topic, every other with a constraint: `id` and `prompt`.
+    /// So many different prompts, topic after topic, every other with a constraint: `id` and
+    /// `prompt`.
     ///
     /// # Errors
     /// As [`Corpus::document`].
-    pub fn seeds(&self) -> Result<Vec<Value>, CorpusError> {
+    pub fn seeds(&self, count: usize) -> Result<Vec<Value>, CorpusError> {
         let source = self.source(Split::Train);
-        (0..TOPICS.len())
-            .map(|topic| {
-                let task = Task::ALL[(topic * 7 + topic / 10) % Task::ALL.len()];
-                let count = [0, 1, 0, 1, 0, 2][topic % 6];
-                let mut dice = self.dice(SEEDS, "seeds", topic);
+        let mut known = BTreeSet::new();
+        (0..count)
+            .map(|number| {
+                let (topic, round) = (number % TOPICS.len(), number / TOPICS.len());
+                let task = Task::ALL[(topic * 7 + topic / 10 + round * 3) % Task::ALL.len()];
+                let count = [0, 1, 0, 1, 0, 2][(topic + round) % 6];
+                let mut dice = self.dice(SEEDS, "seeds", number);
                 let scene = find(
                     || {
                         let scene = source.scene(count, Must::Topic(topic), &mut dice)?;
-                        (scene.errand.task == task).then_some(scene)
+                        let new = !known.contains(&scene.whole_query());
+                        (scene.errand.task == task && new).then_some(scene)
                     },
                     "seed",
                 )?;
-                let id = format!("{}-{}", TOPICS[topic], task.name());
+                known.insert(scene.whole_query());
+                let id = format!("{}-{}-{}", TOPICS[topic], task.name(), round + 1);
                 Ok(json!({"id": id, "prompt": scene.whole_query()}))
             })
             .collect()

@@ -5,7 +5,8 @@ use crate::CorpusError;
 use crate::answer::{Answer, answer};
 use crate::ask::{Ask, AskKind, compatible};
 use crate::dice::Dice;
-use crate::document::{ATTEMPTS, Corpus, Document, document};
+use crate::document::{ATTEMPTS, Corpus, Document, SINGLE_WORD, document};
+use crate::held_out::{Item, Set};
 use crate::mix::Role;
 use crate::reason::reason;
 use crate::scene::{Must, Source};
@@ -20,8 +21,8 @@ use verify::compose::Kind;
 const UNASKED_ATTEMPTS: usize = 4;
 /// Share of judged answers that were not asked for what the question asks.
 const UNASKED: f64 = 0.4;
-/// Share of constraints broken beside the one asked about.
-const ALSO_BROKEN: f64 = 0.2;
+/// Share of constraints broken beside the one asked about: half, as they are asked about next.
+const ALSO_BROKEN: f64 = 0.5;
 
 /// Keeps the wording of questions on sampled answers apart from the corpus.
 const SAMPLED: u64 = 0x5a3b_1ed0;
@@ -34,7 +35,8 @@ struct Asked<'a> {
 }
 
 impl Corpus {
-    /// An answer, a question, YES or NO.
+    /// An answer, a question, YES or NO; then questions on what else was asked for, so that an
+    /// answer is read once for several verdicts.
     pub(crate) fn judge_logits(
         &self,
         source: Source<'_>,
@@ -45,10 +47,18 @@ impl Corpus {
             return Ok(None);
         };
         let question = source.question(&judged.ask, dice);
-        let messages = self.judge_messages(&judged.answer.text, &question, yes)?;
-        let checks = vec![(kind, yes)];
+        let mut messages = self.judge_messages(&judged.answer.text, &question, yes)?;
+        let mut checks = vec![(kind, yes)];
+        for ask in &judged.others {
+            let yes = ask.holds(&judged.answer.text, &judged.answer.voice);
+            let question = source.question(ask, dice);
+            let whole = self.judge_messages("", &question, yes)?;
+            messages.extend(whole.iter().map(without_answer));
+            checks.push((ask.kind(), yes));
+        }
         Ok(Some(Document {
             checks,
+            weight: SINGLE_WORD,
             ..document(messages, Role::JudgeLogits, kind.name())
         }))
     }
@@ -149,11 +159,52 @@ impl Corpus {
                 let checks = vec![(ask.kind(), yes)];
                 documents.push(Document {
                     checks,
+                    weight: match role {
+                        Role::JudgeLogits => SINGLE_WORD,
+                        _ => 1.0,
+                    },
                     ..document(messages, role, ask.kind().name())
                 });
             }
         }
         Ok(documents)
+    }
+}
+
+impl Corpus {
+    /// What [`Corpus::judge_sampled`] asks, as items to measure a judge with.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge_items(
+        &self,
+        item: &Item,
+        response: &str,
+        index: u64,
+    ) -> Result<Vec<Item>, CorpusError> {
+        let documents = self.judge_sampled(&item.asks()?, response, index)?;
+        let items = documents.into_iter().enumerate().map(|(number, document)| {
+            let mut messages = document.messages;
+            messages.pop();
+            let yes = document.checks.first().is_some_and(|(_, yes)| *yes);
+            Item {
+                key: format!("own-{}-{index}-{number}", item.key),
+                set: match document.role {
+                    Role::JudgeLogits => Set::Judge,
+                    _ => Set::Explain,
+                },
+                split: item.split,
+                kind: document.kind.to_owned(),
+                messages,
+                prompt: response.trim().to_owned(),
+                topics: Vec::new(),
+                instruction_id_list: Vec::new(),
+                kwargs: Vec::new(),
+                soft: Vec::new(),
+                expected: Some(if yes { "YES" } else { "NO" }.to_owned()),
+            }
+        });
+        Ok(items.collect())
     }
 }
 
@@ -186,11 +237,19 @@ pub fn balanced(documents: Vec<Document>) -> Vec<Document> {
     kept
 }
 
+/// A later question on the same answer: the prompt's last line.
+fn without_answer(turn: &Message) -> Message {
+    let last = turn.content.trim_end().rsplit('\n').next();
+    Message::new(&turn.role, last.unwrap_or_default())
+}
+
 /// An answer and a constraint that it follows or not, as wanted.
 #[derive(Debug, Clone)]
 pub(crate) struct Judged {
     pub(crate) answer: Answer,
     pub(crate) ask: Ask,
+    /// What else it was asked for.
+    pub(crate) others: Vec<Ask>,
 }
 
 /// An answer on which a question of this kind has this verdict.
@@ -218,7 +277,11 @@ pub(crate) fn judged(
             asked(source, topic, (&ask, yes), dice)
         }
     });
-    asked.map(|answer| Judged { answer, ask })
+    asked.map(|(answer, others)| Judged {
+        answer,
+        ask,
+        others,
+    })
 }
 
 /// A request with the constraint, and an answer that follows it or does not.
@@ -227,13 +290,14 @@ fn asked(
     topic: usize,
     (ask, yes): (&Ask, bool),
     dice: &mut Dice,
-) -> Option<Answer> {
+) -> Option<(Answer, Vec<Ask>)> {
     let least = if source.split == Split::Combination {
         2
     } else {
         1
     };
-    let scene = source.scene(dice.between(least, 3), Must::Exactly(topic, ask), dice)?;
+    let count = dice.between(least, 3).max(dice.between(least, 3));
+    let scene = source.scene(count, Must::Exactly(topic, ask), dice)?;
     let broken: Vec<bool> = scene
         .asks
         .iter()
@@ -245,7 +309,9 @@ fn asked(
             }
         })
         .collect();
-    answer(&scene.errand, &scene.asks, &broken, dice)
+    let answer = answer(&scene.errand, &scene.asks, &broken, dice)?;
+    let others = scene.asks.into_iter().filter(|one| one != ask).collect();
+    Some((answer, others))
 }
 
 /// A request without the constraint, and an answer that happens to follow it or not.
@@ -254,7 +320,7 @@ fn unasked(
     topic: usize,
     (ask, yes): (&Ask, bool),
     dice: &mut Dice,
-) -> Option<Answer> {
+) -> Option<(Answer, Vec<Ask>)> {
     let known = Source {
         split: Split::Train,
         ..source
@@ -279,5 +345,5 @@ fn unasked(
         _ => false,
     };
     let right = ask.holds(&answer.text, &answer.voice) == yes && (yes || !unclear);
-    right.then_some(answer)
+    right.then_some((answer, scene.asks))
 }

@@ -6,11 +6,13 @@
 //! - `wish.rs`, `answer.rs`: answers that meet or break constraints, confirmed by `verify`.
 //! - `document.rs`, `correct.rs`, `decif.rs`, `judge.rs`, `skill.rs`: conversations in the prompts' own words;
 //!   `mix.rs`: how many.
-//! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored.
+//! - `split.rs`, `held_out.rs`, `score.rs`: what training never sees, and how it is scored;
+//!   `answered.rs`, `report.rs`: a model's answers and their figures.
 //!
 //! Equal seeds give equal documents. Knows no model and no tokenizer.
 
 mod answer;
+mod answered;
 mod ask;
 mod correct;
 mod decif;
@@ -23,6 +25,7 @@ mod mix;
 mod phrasebook;
 mod phrases;
 mod reason;
+mod report;
 mod scene;
 mod score;
 mod skill;
@@ -32,6 +35,7 @@ mod task;
 mod wish;
 mod world;
 
+pub use answered::{Answered, join};
 pub use ask::{Ask, AskKind, RULES};
 pub use document::{Corpus, Document};
 pub use error::CorpusError;
@@ -39,6 +43,7 @@ pub use held_out::{Item, Set, Sizes};
 pub use judge::balanced;
 pub use mix::{Mix, Role, Roles};
 pub use phrases::{read_demand, read_question};
+pub use report::{Report, Share, Verdicts};
 pub use score::{Score, score};
 pub use soft::{Dimension, Soft};
 pub use split::Split;

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use corpus::{Corpus, Item, Mix, Sizes, balanced};
+use corpus::{Answered, Corpus, Document, Item, Mix, Report, Sizes, balanced, join};
 use serde::Serialize;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::thread;
 
 /// The procedural corpus of the embedded model.
@@ -16,7 +16,7 @@ struct Arguments {
     /// Seed of every choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Documents, or requests with `--requests`
+    /// Documents, requests or seeds
     #[arg(long, default_value_t = 1000)]
     documents: u64,
     /// File to write
@@ -34,20 +34,12 @@ struct Arguments {
     /// The same as `--what held-out`
     #[arg(long)]
     held_out: bool,
-    /// With `--what judge`: requests with a model's `response` each
-    #[arg(long, required_if_eq("what", "judge"))]
+    /// With `--what judge`, `judge-items` and `score`: the prompts that a model answered
+    #[arg(long, required_if_eq_any([("what", "judge"), ("what", "judge-items"), ("what", "score")]))]
+    items: Option<PathBuf>,
+    /// And its answers, as `autodidact generate -i ITEMS -o ANSWERS` writes them
+    #[arg(long, required_if_eq_any([("what", "judge"), ("what", "judge-items"), ("what", "score")]))]
     answers: Option<PathBuf>,
-    /// With `--what judge`: which verdicts
-    #[arg(long, value_enum, default_value_t = Keep::Balanced)]
-    keep: Keep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Keep {
-    /// As many YES as NO of each kind of constraint, to train on
-    Balanced,
-    /// Every verdict, to measure a judge
-    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,18 +50,15 @@ enum What {
     HeldOut,
     /// Requests of the training part to be answered by a model
     Requests,
-    /// Judge documents on a model's answers to such requests, labelled by rule
+    /// Judge documents on a model's answers to such requests, labelled by rule: as many YES as
+    /// NO of each kind of constraint
     Judge,
-    /// One prompt for each topic
+    /// Every verdict on such answers, as prompts with the right one, to measure a judge
+    JudgeItems,
+    /// Tables of how good a model's answers are
+    Score,
+    /// Prompts to begin with, one for each topic before any gets another
     Seeds,
-}
-
-/// A request with an answer that a model gave.
-#[derive(serde::Deserialize)]
-struct Answered {
-    #[serde(flatten)]
-    item: Item,
-    response: String,
 }
 
 fn main() -> Result<()> {
@@ -99,13 +88,15 @@ fn main() -> Result<()> {
             corpus.requests(usize::try_from(arguments.documents)?)?,
             &mut out,
         )?,
-        What::Seeds => lines(corpus.seeds()?, &mut out)?,
-        What::Judge => {
-            let answers = arguments
-                .answers
-                .as_deref()
-                .context("--answers is missing")?;
-            judge(&corpus, answers, arguments.keep, &mut out)?;
+        What::Seeds => lines(
+            corpus.seeds(usize::try_from(arguments.documents)?)?,
+            &mut out,
+        )?,
+        What::Judge => lines(balanced(judge(&corpus, &arguments)?), &mut out)?,
+        What::JudgeItems => lines(judge_items(&corpus, &arguments)?, &mut out)?,
+        What::Score => {
+            let report = Report::of(&answered(&arguments)?)?;
+            out.write_all(report.tables().as_bytes())?;
         }
     }
     out.flush().with_context(shown)?;
@@ -158,22 +149,41 @@ fn lines(rows: Vec<impl Serialize>, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Verdicts on a model's answers: all of them, or as many YES as NO of each kind.
-fn judge(corpus: &Corpus, answers: &Path, keep: Keep, out: &mut impl Write) -> Result<()> {
-    let file = File::open(answers).with_context(|| answers.display().to_string())?;
+/// The prompts with a model's answers.
+fn answered(arguments: &Arguments) -> Result<Vec<Answered>> {
+    let read = |path: &Option<PathBuf>, flag: &str| {
+        let path = path
+            .as_deref()
+            .with_context(|| format!("{flag} is missing"))?;
+        fs::read_to_string(path).with_context(|| path.display().to_string())
+    };
+    let items = read(&arguments.items, "--items")?;
+    Ok(join(&items, &read(&arguments.answers, "--answers")?)?)
+}
+
+/// Every whole answer with its item and its number.
+fn samples(answered: &[Answered]) -> impl Iterator<Item = (&Item, &str, u64)> {
+    let whole = answered.iter().flat_map(|one| {
+        let answers = one.answers.iter().filter(|answer| !answer.is_empty());
+        answers.map(|answer| (&one.item, answer.as_str()))
+    });
+    (0..)
+        .zip(whole)
+        .map(|(index, (item, answer))| (item, answer, index))
+}
+
+fn judge(corpus: &Corpus, arguments: &Arguments) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let place = || format!("{}, line {}", answers.display(), index + 1);
-        let answered: Answered = serde_json::from_str(&line?).with_context(place)?;
-        let asks = answered.item.asks().with_context(place)?;
-        documents.extend(corpus.judge_sampled(&asks, &answered.response, index as u64)?);
+    for (item, answer, index) in samples(&answered(arguments)?) {
+        documents.extend(corpus.judge_sampled(&item.asks()?, answer, index)?);
     }
-    lines(
-        if keep == Keep::All {
-            documents
-        } else {
-            balanced(documents)
-        },
-        out,
-    )
+    Ok(documents)
+}
+
+fn judge_items(corpus: &Corpus, arguments: &Arguments) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for (item, answer, index) in samples(&answered(arguments)?) {
+        items.extend(corpus.judge_items(item, answer, index)?);
+    }
+    Ok(items)
 }

@@ -27,7 +27,8 @@ struct Composed {
 /// Scores one answer.
 ///
 /// - `respond`: every rule of the request, strictly; beside it, whether the topic is named.
-/// - `judge`, `copy`: the expected text, outer white space apart.
+/// - `judge`, `copy`: the expected text, outer white space apart; `explain`: the same of the first
+///   verdict.
 /// - `compose`: it parses, keeps the request and adds one demand that can be read, goes with
 ///   those before, and is what the question asks about.
 ///
@@ -37,14 +38,11 @@ pub fn score(item: &Item, answer: &str) -> Result<Score, CorpusError> {
     let (checks, passed) = match item.set {
         Set::Respond => respond(item, answer)?,
         Set::Compose => compose(item, answer)?,
-        Set::Judge | Set::Copy => {
-            let expected = item.expected.as_ref().ok_or_else(|| CorpusError::Row {
-                row: item.key.clone(),
-                field: "expected",
-                reason: "it is missing".into(),
-            })?;
-            let right = answer.trim() == expected.trim();
-            (vec![("equal".to_owned(), right)], right)
+        Set::Judge | Set::Copy => equal(item, answer)?,
+        Set::Explain => {
+            let written = serde_json::from_str::<Explained>(answer.trim()).ok();
+            let verdict = written.and_then(|all| Some(all.verdicts.into_iter().next()?.verdict));
+            equal(item, verdict.as_deref().unwrap_or_default())?
         }
     };
     Ok(Score {
@@ -52,6 +50,27 @@ pub fn score(item: &Item, answer: &str) -> Result<Score, CorpusError> {
         passed,
         checks,
     })
+}
+
+/// The answer of the judge that explains.
+#[derive(Deserialize)]
+struct Explained {
+    verdicts: Vec<Verdict>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    verdict: String,
+}
+
+fn equal(item: &Item, answer: &str) -> Result<Checks, CorpusError> {
+    let expected = item.expected.as_ref().ok_or_else(|| CorpusError::Row {
+        row: item.key.clone(),
+        field: "expected",
+        reason: "it is missing".into(),
+    })?;
+    let right = answer.trim() == expected.trim();
+    Ok((vec![("equal".to_owned(), right)], right))
 }
 
 type Checks = (Vec<(String, bool)>, bool);

@@ -1,7 +1,7 @@
 //! Skills that the roles are made of: repeating exactly, changing letters, counting, finding.
 
 use crate::dice::Dice;
-use crate::document::{Document, document};
+use crate::document::{Document, SINGLE_WORD, document};
 use crate::mix::Role;
 use crate::phrases::number;
 use crate::split::held_out_word;
@@ -40,7 +40,11 @@ pub(crate) fn skill(repetition: f64, dice: &mut Dice) -> Document {
         Message::new("user", user),
         Message::new("assistant", assistant),
     ];
-    document(messages, Role::Skill, kind)
+    let short = !messages[1].content.contains(' ');
+    Document {
+        weight: if short { SINGLE_WORD } else { 1.0 },
+        ..document(messages, Role::Skill, kind)
+    }
 }
 
 type Exercise = (&'static str, String, String);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a request may come from. In the held-out parts all but the named novelty is as in
 /// training, words to copy apart: they are always new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// Nothing held out.

@@ -87,7 +87,7 @@ fn variables(document: &Document, user: &str) -> (&'static str, Value) {
             let instruction = between(request, "[request]: ", "\n");
             let variables = json!({
                 "instruction": instruction, "constraints": ["any"], "failed": failed,
-                "response": response,
+                "found": "any", "response": response,
             });
             ("complex-to-simple/correct", variables)
         }
@@ -176,6 +176,11 @@ fn what_is_trained_is_what_the_product_says() {
         if document.role == Role::Skill {
             continue;
         }
+        // Later questions on the same answer show its last line alone.
+        let asked = match document.role {
+            Role::JudgeLogits => &asked[..1],
+            _ => asked,
+        };
         let user = &asked.last().unwrap().content;
         let (step, variables) = variables(&document, user);
         let rendered = prompts.get(step).render(variables).unwrap();
@@ -516,6 +521,7 @@ fn held_out_prompts_can_be_scored() {
             ),
             Set::Respond => assert!(!item.instruction_id_list.is_empty()),
             Set::Compose => assert!((1..=2).contains(&asks.len())),
+            Set::Explain => unreachable!("these are asked about answers of a model"),
             Set::Copy => {}
         }
         if let Some(expected) = &item.expected {
@@ -577,7 +583,7 @@ fn equal_seeds_give_equal_documents() {
         .map(|one| serde_json::to_string(one).unwrap())
         .collect();
     let digest = blake3::hash(lines.join("\n").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "95949b7ef9f8e468");
+    assert_eq!(&digest[..16], "a37bf80aac24b2b4");
     // A document does not depend on those before it.
     assert_eq!(
         serde_json::to_string(&corpus(0).document(999).unwrap()).unwrap(),
@@ -616,10 +622,28 @@ fn the_seeds_are_those_of_the_corpus() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(lines.len(), 60);
-    for (made, line) in corpus(0).seeds().unwrap().iter().zip(&lines) {
+    assert_eq!(lines.len(), 360);
+    let mix = std::fs::read_to_string(folder().join("../mix.toml")).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&mix).unwrap(), 0).unwrap();
+    for (made, line) in corpus.seeds(360).unwrap().iter().zip(&lines) {
         assert_eq!(made, line);
     }
+}
+
+#[test]
+fn the_kinds_on_offer_are_those_of_the_mix() {
+    let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
+    let mix = Mix::parse(&text("mix.toml")).unwrap();
+    let mut offered: Vec<&str> = AskKind::all()
+        .into_iter()
+        .filter(|kind| matches!(kind, AskKind::Rule(_)) && mix.weight(*kind) > 0.0)
+        .map(AskKind::name)
+        .collect();
+    let listed = text("kinds.txt");
+    let mut listed: Vec<&str> = listed.lines().collect();
+    offered.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(offered, listed);
 }
 
 #[test]
@@ -650,4 +674,46 @@ fn a_mix_has_to_leave_kinds_that_go_together() {
     }
     let error = Mix::parse(&format!("{text}\"keywords:existence\" = 0.0\n")).unwrap_err();
     assert!(error.to_string().contains("at least 8"), "{error}");
+}
+
+#[test]
+fn the_model_s_wordings_of_constraints_are_those_of_the_corpus() {
+    let prompts = PromptSet::with_overrides(&folder()).unwrap();
+    let mut state = 5_u64;
+    let mut bits = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state ^ state >> 31
+    };
+    let (mut known, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for kind in verify::compose::Kind::ALL {
+        for choice in 0..90_u64 {
+            let material = verify::compose::Material::default();
+            let constraint = verify::compose::sample(kind, &material, &mut bits);
+            let text = verify::compose::describe(&constraint, choice);
+            let variables = json!({
+                "id": kind.id(), "kwargs": constraint.kwargs(), "text": text, "choice": choice,
+            });
+            let form = prompts.get("complex-to-simple/constraint");
+            let said = form.render(variables).unwrap()[0].content.clone();
+            if said == text {
+                others.insert(kind.id());
+                continue;
+            }
+            known.insert(kind.id());
+            let read = read_demand(&said).unwrap_or_else(|| panic!("{said}"));
+            assert_eq!(read.rule(), Some(&constraint), "{said}");
+            verify::compose::mentions_parameters(&constraint, &said)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+            let form = prompts.get("complex-to-simple/instruction");
+            let variables =
+                json!({"seed": "Say it.", "constraints": [said, said], "choice": choice});
+            let whole = form.render(variables).unwrap()[0].content.clone();
+            assert_eq!(whole, format!("Say it. {said} {said}"));
+        }
+    }
+    // All rules of the corpus; lists of words and the second marker are said as everywhere else.
+    assert_eq!(known.len(), corpus::RULES.len());
+    assert_eq!(others.len(), 3 + 3, "{others:?}");
 }

@@ -19,7 +19,7 @@ pub mod training;
 pub use attention::{SequenceSpan, paged_attention};
 pub use blocks::{KvLayer, copy_blocks};
 pub use error::{KernelError, Result};
-pub use linear::{Linear, WeightFormat};
+pub use linear::{Linear, WeightFormat, encode_rows};
 pub use lora::{LoraWeights, lora_add};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rope::{Rope, RopeLayout, rope, rope_and_cache};

@@ -16,7 +16,7 @@ mod limits;
 mod python;
 mod source;
 
-pub use environment::{Date, InvalidDate};
+pub use environment::{Date, InvalidDate, on_template_stack};
 
 use crate::{ModelError, Rendered, Tokenizer};
 use environment::{Failure, MARK_VARIABLE};
@@ -76,6 +76,17 @@ impl ChatTemplate {
     /// Names of the templates: `default` and whatever else the model brings (`tool_use`, …).
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str)
+    }
+
+    /// Names and source texts of all templates.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.sources.iter();
+        pairs.map(|(name, source)| (name.as_str(), source.as_str()))
+    }
+
+    /// Whether a template of this name is used if no other is asked for.
+    pub(crate) fn is_default(name: &str) -> bool {
+        name == DEFAULT
     }
 
     /// Source text of the template that renders `conversation`.

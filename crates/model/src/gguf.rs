@@ -5,9 +5,11 @@
 //!
 //! Source: the GGUF specification in ggml's `docs/gguf.md`.
 
+mod head;
 mod reader;
 mod value;
 
+pub use head::GgufHead;
 pub use value::{GgufArray, GgufValue};
 
 use crate::ModelError;

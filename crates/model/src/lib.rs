@@ -3,6 +3,7 @@
 //!
 //! - [`resolve`] turns what a user typed into a path, [`ModelFiles`] opens it.
 //! - [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`], [`GenerationConfig`]: its parts.
+//! - [`GgufExport`] writes a folder as one GGUF file.
 //! - [`ModelFiles::load`] gives a [`Llama`], which computes a [`ForwardBatch`] over a [`KvPool`],
 //!   with [`Adapter`]s row by row.
 
@@ -11,6 +12,7 @@ mod batch;
 mod chat_template;
 mod config;
 mod error;
+mod export;
 mod file_bytes;
 mod files;
 mod generation_config;
@@ -24,14 +26,15 @@ mod weights;
 
 pub use adapter::{Adapter, AdapterCard, AdapterPart, AdapterShape, adapter_shape};
 pub use batch::{AdapterId, ForwardBatch};
-pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate};
+pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_template_stack};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
 pub use error::ModelError;
+pub use export::{GgufExport, GgufReport, GgufWeights};
 pub use files::ModelFiles;
 pub use generation_config::GenerationConfig;
-pub use gguf::{GgufArray, GgufFile, GgufValue, TensorInfo};
+pub use gguf::{GgufArray, GgufFile, GgufHead, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};
 pub use llama::{CausalLm, Decoder, DecoderLayer, Llama, LoadOptions};

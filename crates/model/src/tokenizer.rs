@@ -20,8 +20,10 @@ mod from_gguf;
 mod from_json;
 mod pre_tokenizer;
 mod spm;
+mod to_gguf;
 
 pub use detokenizer::{Detokenizer, Start};
+pub(crate) use to_gguf::GgufVocabularyEntries;
 
 use crate::ModelError;
 use added::{AddedTokens, Fragment};

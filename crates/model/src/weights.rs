@@ -12,6 +12,7 @@ mod safetensors;
 pub(crate) use self::safetensors::{INDEX, SafeTensorsFiles, read_index};
 use crate::{GgufFile, ModelError};
 use candle_core::Tensor;
+pub(crate) use convert::widen_into;
 use kernels::{Linear, WeightFormat};
 pub use names::Projection;
 pub(crate) use names::{Names, Norm, ROPE_DIVISORS};
@@ -96,7 +97,8 @@ impl WeightFiles {
         }
     }
 
-    fn release(&self, name: &str) {
+    /// Says that a tensor's bytes need not stay resident.
+    pub(crate) fn release(&self, name: &str) {
         match self {
             Self::SafeTensors(files) => files.release(name),
             Self::Gguf(file) => {
@@ -131,7 +133,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn take(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'a>, ModelError> {
+    /// The tensor of this name and shape, as it is stored.
+    pub(crate) fn take(&self, name: &str, shape: &[usize]) -> Result<RawTensor<'a>, ModelError> {
         let raw = self.files.get(name)?;
         if raw.shape != shape {
             let (expected, got) = (format!("shape {shape:?}"), format!("shape {:?}", raw.shape));

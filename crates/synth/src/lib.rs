@@ -4,6 +4,7 @@
 //! - `rules/`: which constraints in words a checker of `verify` judges.
 //! - `decif.rs`: DecIF, from nothing but a model to verified pairs.
 //! - `ultraif.rs`: UltraIF, from real prompts to verified pairs.
+//! - `complex_to_simple.rs`: From Complex to Simple, answers corrected until rules hold.
 //! - `outputs.rs`, `judging.rs`, `answers.rs`: JSON by grammar, verdicts, samples in waves: what
 //!   recipes share.
 //! - `filters/`: refusals, language, contamination, near-duplicates.
@@ -12,6 +13,7 @@
 //! Knows no tensor and no engine.
 
 mod answers;
+pub mod complex_to_simple;
 pub mod decif;
 pub mod filters;
 mod judging;

@@ -12,12 +12,32 @@ use std::path::Path;
 /// Every prompt of the program: path below `prompts/`, text.
 const EMBEDDED: &[(&str, &str)] = &[
     (
+        "complex-to-simple/constraint.md",
+        include_str!("../../../prompts/complex-to-simple/constraint.md"),
+    ),
+    (
         "complex-to-simple/correct.md",
         include_str!("../../../prompts/complex-to-simple/correct.md"),
     ),
     (
         "complex-to-simple/correct_alone.md",
         include_str!("../../../prompts/complex-to-simple/correct_alone.md"),
+    ),
+    (
+        "complex-to-simple/instruction.md",
+        include_str!("../../../prompts/complex-to-simple/instruction.md"),
+    ),
+    (
+        "complex-to-simple/keywords.md",
+        include_str!("../../../prompts/complex-to-simple/keywords.md"),
+    ),
+    (
+        "complex-to-simple/respond.md",
+        include_str!("../../../prompts/complex-to-simple/respond.md"),
+    ),
+    (
+        "complex-to-simple/rewrite.md",
+        include_str!("../../../prompts/complex-to-simple/rewrite.md"),
     ),
     (
         "decif/conflict.md",
@@ -353,45 +373,19 @@ impl PromptSet {
     /// an output that are not those of the prompt it replaces.
     pub fn with_overrides(folder: &Path) -> Result<Self, PromptError> {
         let mut set = Self::embedded();
-        let mut found = 0;
-        for path in markdown_files(folder)? {
+        let paths = markdown_files(folder)?;
+        for path in &paths {
             let shown = path.display().to_string();
-            let relative = path.strip_prefix(folder).unwrap_or(&path);
+            let relative = path.strip_prefix(folder).unwrap_or(path);
             let name = relative.with_extension("");
             let id = name.to_string_lossy().replace('\\', "/");
-            let Some(before) = set.0.get(&id) else {
-                return Err(PromptError::Unknown {
-                    path: shown,
-                    known: set.0.keys().cloned().collect::<Vec<_>>().join(", "),
-                });
-            };
-            let text = fs::read_to_string(&path).map_err(|source| PromptError::Io {
+            let text = fs::read_to_string(path).map_err(|source| PromptError::Io {
                 path: shown.clone(),
                 source,
             })?;
-            let prompt = Prompt::parse(&shown, &text)?;
-            let must_equal = |field: &str, got: String, expected: String| {
-                if got == expected {
-                    return Ok(());
-                }
-                Err(PromptError::Invalid {
-                    path: shown.clone(),
-                    field: field.into(),
-                    reason: format!("expected {expected}, got {got}"),
-                })
-            };
-            must_equal("id", prompt.id().into(), id.clone())?;
-            let sorted = |prompt: &Prompt| {
-                let inputs: BTreeSet<&String> = prompt.inputs().iter().collect();
-                format!("{inputs:?}")
-            };
-            must_equal("inputs", sorted(&prompt), sorted(before))?;
-            let output = |prompt: &Prompt| format!("{:?}", prompt.output()).to_lowercase();
-            must_equal("output", output(&prompt), output(before))?;
-            set.0.insert(id, prompt);
-            found += 1;
+            set = set.with(&id, &shown, &text)?;
         }
-        if found == 0 {
+        if paths.is_empty() {
             return Err(PromptError::Invalid {
                 path: folder.display().to_string(),
                 field: "folder".into(),
@@ -399,6 +393,42 @@ impl PromptSet {
             });
         }
         Ok(set)
+    }
+
+    /// The same prompts, with `text` in the place of the one called `id`; `shown` names the text
+    /// in messages.
+    ///
+    /// # Errors
+    /// No prompt, or one that the program has no use for; inputs or an output that are not those
+    /// of the prompt it replaces.
+    pub fn with(mut self, id: &str, shown: &str, text: &str) -> Result<Self, PromptError> {
+        let Some(before) = self.0.get(id) else {
+            return Err(PromptError::Unknown {
+                path: shown.to_owned(),
+                known: self.0.keys().cloned().collect::<Vec<_>>().join(", "),
+            });
+        };
+        let prompt = Prompt::parse(shown, text)?;
+        let must_equal = |field: &str, got: String, expected: String| {
+            if got == expected {
+                return Ok(());
+            }
+            Err(PromptError::Invalid {
+                path: shown.to_owned(),
+                field: field.into(),
+                reason: format!("expected {expected}, got {got}"),
+            })
+        };
+        must_equal("id", prompt.id().into(), id.to_owned())?;
+        let sorted = |prompt: &Prompt| {
+            let inputs: BTreeSet<&String> = prompt.inputs().iter().collect();
+            format!("{inputs:?}")
+        };
+        must_equal("inputs", sorted(&prompt), sorted(before))?;
+        let output = |prompt: &Prompt| format!("{:?}", prompt.output()).to_lowercase();
+        must_equal("output", output(&prompt), output(before))?;
+        self.0.insert(id.to_owned(), prompt);
+        Ok(self)
     }
 
     /// A prompt of the program.

@@ -1,118 +1,89 @@
-//! Writes GGUF files: what the reader reads, for tests that need a good file and then many
-//! damaged ones; and a transformers folder as a converter would write it.
+//! GGUF files in memory, for tests that need a good file and then many damaged ones; and weights
+//! as a converter would write them, written down apart from the product's own converter so that
+//! the two can be held against each other.
 
 use crate::fixtures::{Values, read_weights};
 use crate::oracle::{OracleWeights, Pairs, llama3_or_linear};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use model::{Architecture, ModelConfig, RopeScaling};
+use indexmap::IndexMap;
+use model::{Architecture, GgufArray, GgufHead, GgufValue, ModelConfig, RopeScaling};
 use std::collections::BTreeMap;
-
-const ALIGNMENT: usize = 32;
 
 /// A GGUF file in the making.
 #[derive(Debug, Default, Clone)]
 pub struct GgufWriter {
-    entries: Vec<(String, Vec<u8>)>,
-    tensors: Vec<(String, Vec<usize>, u32, Vec<u8>)>,
-}
-
-fn text(value: &str) -> Vec<u8> {
-    [&(value.len() as u64).to_le_bytes(), value.as_bytes()].concat()
+    head: GgufHead,
+    data: IndexMap<String, (Vec<usize>, u32, Vec<u8>)>,
 }
 
 impl GgufWriter {
-    fn entry(&mut self, key: &str, kind: u32, value: &[u8]) -> &mut Self {
-        let body = [&kind.to_le_bytes(), value].concat();
-        self.entries.retain(|(held, _)| held != key);
-        self.entries.push((key.into(), body));
+    fn set(&mut self, key: &str, value: GgufValue) -> &mut Self {
+        self.head.set(key, value);
         self
     }
 
     /// Sets a 32-bit unsigned integer.
     pub fn u32(&mut self, key: &str, value: u32) -> &mut Self {
-        self.entry(key, 4, &value.to_le_bytes())
+        self.set(key, GgufValue::U32(value))
     }
 
     /// Sets a float.
     pub fn f32(&mut self, key: &str, value: f32) -> &mut Self {
-        self.entry(key, 6, &value.to_le_bytes())
+        self.set(key, GgufValue::F32(value))
     }
 
     /// Sets a string.
     pub fn string(&mut self, key: &str, value: &str) -> &mut Self {
-        self.entry(key, 8, &text(value))
+        self.set(key, GgufValue::String(value.into()))
     }
 
     /// Sets an array of strings.
     pub fn strings(&mut self, key: &str, values: &[&str]) -> &mut Self {
-        let items: Vec<Vec<u8>> = values.iter().map(|value| text(value)).collect();
-        self.array(key, 8, &items)
+        let items = values.iter().map(|value| (*value).to_owned()).collect();
+        self.set(key, GgufValue::Array(GgufArray::Strings(items)))
     }
 
     /// Sets an array of 32-bit signed integers.
     pub fn integers(&mut self, key: &str, values: &[i32]) -> &mut Self {
-        let items: Vec<_> = values.iter().map(|value| value.to_le_bytes()).collect();
-        self.array(key, 5, &items)
+        let items = values.iter().map(|value| i64::from(*value)).collect();
+        self.set(key, GgufValue::Array(GgufArray::Integers(items)))
     }
 
     /// Sets an array of floats.
     pub fn floats(&mut self, key: &str, values: &[f32]) -> &mut Self {
-        let items: Vec<_> = values.iter().map(|value| value.to_le_bytes()).collect();
-        self.array(key, 6, &items)
-    }
-
-    fn array(&mut self, key: &str, kind: u32, items: &[impl AsRef<[u8]>]) -> &mut Self {
-        let mut body = kind.to_le_bytes().to_vec();
-        body.extend((items.len() as u64).to_le_bytes());
-        items.iter().for_each(|item| body.extend(item.as_ref()));
-        self.entry(key, 9, &body)
+        let items = values.iter().map(|value| f64::from(*value)).collect();
+        self.set(key, GgufValue::Array(GgufArray::Floats(items)))
     }
 
     /// Removes a key.
     pub fn remove(&mut self, key: &str) -> &mut Self {
-        self.entries.retain(|(held, _)| held != key);
+        self.head.remove(key);
         self
     }
 
     /// Adds a tensor: shape slowest axis first, `dtype` as ggml numbers it.
     pub fn tensor(&mut self, name: &str, shape: &[usize], dtype: u32, bytes: Vec<u8>) -> &mut Self {
-        self.tensors.push((name.into(), shape.into(), dtype, bytes));
+        self.data.insert(name.into(), (shape.into(), dtype, bytes));
         self
     }
 
     /// Removes a tensor.
     pub fn remove_tensor(&mut self, name: &str) -> &mut Self {
-        self.tensors.retain(|(held, ..)| held != name);
+        self.data.shift_remove(name);
         self
     }
 
-    /// The file (version 3).
+    /// The file.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut file = b"GGUF".to_vec();
-        file.extend(3u32.to_le_bytes());
-        file.extend((self.tensors.len() as u64).to_le_bytes());
-        file.extend((self.entries.len() as u64).to_le_bytes());
-        for (key, body) in &self.entries {
-            file.extend(text(key));
-            file.extend(body);
+        let mut head = self.head.clone();
+        for (name, (shape, dtype, bytes)) in &self.data {
+            head.tensor(&**name, shape, *dtype, bytes.len());
         }
-        let mut offset = 0u64;
-        for (name, shape, dtype, bytes) in &self.tensors {
-            file.extend(text(name));
-            file.extend((shape.len() as u32).to_le_bytes());
-            shape
-                .iter()
-                .rev()
-                .for_each(|size| file.extend((*size as u64).to_le_bytes()));
-            file.extend(dtype.to_le_bytes());
-            file.extend(offset.to_le_bytes());
-            offset += bytes.len().next_multiple_of(ALIGNMENT) as u64;
-        }
-        file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-        for (.., bytes) in &self.tensors {
+        let mut file = head.encode();
+        for (.., bytes) in self.data.values() {
             file.extend(bytes);
-            file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+            file.resize(file.len() + GgufHead::padding_after(bytes.len()), 0);
         }
         file
     }

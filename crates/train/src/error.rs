@@ -39,6 +39,12 @@ pub enum TrainError {
         /// What was given.
         got: String,
     },
+    /// No tokenizer came out of the texts.
+    #[error("no tokenizer: {reason}")]
+    Tokenizer {
+        /// What the trainer said.
+        reason: String,
+    },
     /// Nothing is left to train on.
     #[error("no row to train on: {rows} were read, {reasons}")]
     NoRows {

@@ -4,6 +4,7 @@
 //! - [`Network`]: a decoder with trained parts, forward and backward written out.
 //! - [`step`]: the loss of some rows and its gradients; [`PreferenceLoss`] is plain numbers.
 //! - [`run`]: steps, measurements and checkpoints; goes on after any interruption.
+//! - [`train_tokenizer`]: the vocabulary of a model that begins from nothing.
 //! - [`WeightsForm`], [`merge`]: what comes out, as PEFT and transformers read it.
 //!
 //! Losses, conventions and defaults are TRL's where TRL has them. This crate knows no scheduler
@@ -22,6 +23,7 @@ mod parameters;
 mod rendering;
 mod run;
 mod schedule;
+mod tokenizer;
 mod weights_file;
 
 pub use error::{Result, TrainError};
@@ -40,4 +42,5 @@ pub use parameters::{Gradients, Kind, Parameter, ParameterId, Parameters, global
 pub use rendering::{Dropped, Pair, Renderer, TrainOn};
 pub use run::{Finished, Observer, RunData, RunSettings, StepReport, Warmup, plan_steps, run};
 pub use schedule::{Schedule, Shape};
+pub use tokenizer::train_tokenizer;
 pub use weights_file::{WeightsForm, companions};

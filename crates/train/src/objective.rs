@@ -10,6 +10,8 @@ use crate::pack::{Pack, Sequence, best_fit};
 use crate::parameters::Gradients;
 use crate::{Result, TrainError};
 use kernels::training::TokenScore;
+use std::ops::Range;
+use std::thread;
 
 /// What is made small.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +45,9 @@ pub struct StepOptions {
     pub pass: PassOptions,
     /// Tokens of a pack.
     pub pack_tokens: usize,
+    /// Packs computed at a time, each on a thread of its own. Gradients of packs are added in
+    /// their order: results do not depend on it.
+    pub workers: usize,
     /// The step, from 1, for messages and for dropout.
     pub step: u64,
     /// Of the run, for dropout.
@@ -97,27 +102,64 @@ pub fn step(
     let mut gradients = Gradients::new(network.parameters());
     let work = Work::new(items, references, objective, options)?;
     let mut sums = StepSums::default();
-    for (index, bin) in work.bins.iter().enumerate() {
-        let pack = Pack::new(work.sequences(bin));
-        let pass = PassOptions {
-            dropout_key: mixed(options.seed, options.step, index as u64),
-            ..options.pass
-        };
-        let mut weighed = |scores: &[TokenScore]| work.weigh(bin, &pack, scores, &mut sums);
-        match objective {
-            Objective::Sft => {
-                let coefficients = work.known_coefficients(&pack);
-                let known = Coefficients::Known(&coefficients);
-                let scores = network.backward(&pack, known, &pass, &mut gradients)?;
-                weighed(&scores)?;
-            }
-            Objective::Preference(_) => {
-                let from = Coefficients::From(&mut weighed);
-                network.backward(&pack, from, &pass, &mut gradients)?;
-            }
+    let workers = options.workers.max(1);
+    for first in (0..work.bins.len()).step_by(workers) {
+        let packs = first..work.bins.len().min(first + workers);
+        let done = side_by_side(packs, |index| work.pass(network, index))?;
+        for (pack_sums, pack_gradients) in done {
+            sums.add(&pack_sums);
+            gradients.merge(pack_gradients)?;
         }
     }
     Ok((sums, gradients))
+}
+
+/// The results of `work`, in order; each on its own thread where there are several.
+pub(crate) fn side_by_side<T: Send>(
+    indices: Range<usize>,
+    work: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    if indices.len() < 2 {
+        return indices.map(work).collect();
+    }
+    thread::scope(|scope| {
+        let work = &work;
+        let running: Vec<_> = indices
+            .map(|index| scope.spawn(move || work(index)))
+            .collect();
+        let results = running.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        results.collect()
+    })
+}
+
+impl StepSums {
+    /// Adds those of another pack of the step.
+    fn add(&mut self, other: &Self) {
+        self.loss += other.loss;
+        self.tokens += other.tokens;
+        self.trained_tokens += other.trained_tokens;
+        self.top_tokens += other.top_tokens;
+        self.entropy += other.entropy;
+        self.pairs.add(&other.pairs);
+    }
+}
+
+impl PairSums {
+    fn add(&mut self, other: &Self) {
+        let plus = |a: (f64, f64), b: (f64, f64)| (a.0 + b.0, a.1 + b.1);
+        self.count += other.count;
+        self.right += other.right;
+        self.rewards = plus(self.rewards, other.rewards);
+        self.log_probs = plus(self.log_probs, other.log_probs);
+        self.mean_logits = plus(self.mean_logits, other.mean_logits);
+        self.tokens = (
+            self.tokens.0 + other.tokens.0,
+            self.tokens.1 + other.tokens.1,
+        );
+    }
 }
 
 /// The loss of `items` alone.
@@ -214,6 +256,32 @@ impl<'a> Work<'a> {
             bins: best_fit(&lengths, options.pack_tokens),
             trained_weight: items.iter().map(first).sum(),
         })
+    }
+
+    /// One pack's share of the loss and its gradients.
+    fn pass(&self, network: &Network, index: usize) -> Result<(StepSums, Gradients)> {
+        let bin = &self.bins[index];
+        let pack = Pack::new(self.sequences(bin));
+        let options = PassOptions {
+            dropout_key: mixed(self.options.seed, self.options.step, index as u64),
+            ..self.options.pass
+        };
+        let mut gradients = Gradients::new(network.parameters());
+        let mut sums = StepSums::default();
+        let mut weighed = |scores: &[TokenScore]| self.weigh(bin, &pack, scores, &mut sums);
+        match self.objective {
+            Objective::Sft => {
+                let coefficients = self.known_coefficients(&pack);
+                let known = Coefficients::Known(&coefficients);
+                let scores = network.backward(&pack, known, &options, &mut gradients)?;
+                weighed(&scores)?;
+            }
+            Objective::Preference(_) => {
+                let from = Coefficients::From(&mut weighed);
+                network.backward(&pack, from, &options, &mut gradients)?;
+            }
+        }
+        Ok((sums, gradients))
     }
 
     fn sequences(&self, bin: &'a [usize]) -> impl Iterator<Item = &'a Sequence> {

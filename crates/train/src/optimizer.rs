@@ -1,10 +1,12 @@
 //! What a step does to the parameters, and what it remembers.
 
-use crate::parameters::{Kind, Parameters};
+use crate::objective::side_by_side;
+use crate::parameters::{Kind, Parameter, Parameters};
 use crate::{Result, TrainError};
 use candle_core::{DType, Device, Tensor};
 use kernels::training::AdamW;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// How parameters move.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +65,7 @@ pub(crate) struct Rates {
 
 impl Optimizer {
     pub(crate) fn new(settings: OptimizerSettings, parameters: &Parameters) -> Result<Self> {
-        let zeros = |one: &crate::Parameter| {
+        let zeros = |one: &Parameter| {
             let shape = match settings.muon_for(one.kind) {
                 Some(_) => one.value.dims().to_vec(),
                 None => vec![2, one.value.elem_count()],
@@ -77,34 +79,28 @@ impl Optimizer {
         })
     }
 
-    /// Moves the parameters against their gradients, in the same order.
+    /// Moves the parameters against their gradients, in the same order; so many at a time.
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
         gradients: &[Tensor],
-        rates: Rates,
+        (rates, workers): (Rates, usize),
     ) -> Result<()> {
         self.steps += 1;
-        for ((one, state), gradient) in parameters.iter().zip(&mut self.state).zip(gradients) {
-            if let Some(muon) = self.settings.muon_for(one.kind) {
-                let gradient = (gradient * rates.gradient_scale)?;
-                muon_step(&muon, rates.share, &one.value, state, &gradient)?;
-                continue;
-            }
-            let decay = match one.kind {
-                Kind::Vector => 0.0,
-                Kind::Matrix | Kind::Vocabulary | Kind::Adapter => self.settings.weight_decay,
-            };
-            let adamw = AdamW {
-                rate: rates.rate,
-                betas: self.settings.betas,
-                eps: self.settings.eps,
-                weight_decay: decay,
-                step: self.steps,
-                gradient_scale: rates.gradient_scale,
-            };
-            adamw.apply(&one.value, state, gradient)?;
+        let (settings, steps) = (self.settings, self.steps);
+        let parts = parameters.iter().zip(&mut self.state).zip(gradients);
+        let mut shares: Vec<Vec<_>> = (0..workers.max(1)).map(|_| vec![]).collect();
+        for (index, part) in parts.enumerate() {
+            shares[index % workers.max(1)].push(part);
         }
+        let shares: Vec<Mutex<Vec<_>>> = shares.into_iter().map(Mutex::new).collect();
+        side_by_side(0..shares.len(), |index| {
+            let mut share = shares[index].lock().unwrap_or_else(PoisonError::into_inner);
+            for ((one, state), gradient) in share.drain(..) {
+                settings.apply(one, state, gradient, (rates, steps))?;
+            }
+            Ok(())
+        })?;
         Ok(())
     }
 
@@ -137,6 +133,33 @@ impl Optimizer {
 impl OptimizerSettings {
     fn muon_for(&self, kind: Kind) -> Option<MuonSettings> {
         self.muon.filter(|_| kind == Kind::Matrix)
+    }
+
+    /// Moves one parameter.
+    fn apply(
+        &self,
+        one: &Parameter,
+        state: &mut Tensor,
+        gradient: &Tensor,
+        (rates, step): (Rates, u64),
+    ) -> Result<()> {
+        if let Some(muon) = self.muon_for(one.kind) {
+            let gradient = (gradient * rates.gradient_scale)?;
+            return muon_step(&muon, rates.share, &one.value, state, &gradient);
+        }
+        let weight_decay = match one.kind {
+            Kind::Vector => 0.0,
+            Kind::Matrix | Kind::Vocabulary | Kind::Adapter => self.weight_decay,
+        };
+        let adamw = AdamW {
+            rate: rates.rate,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay,
+            step,
+            gradient_scale: rates.gradient_scale,
+        };
+        Ok(adamw.apply(&one.value, state, gradient)?)
     }
 }
 

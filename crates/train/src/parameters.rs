@@ -125,6 +125,16 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds those of another pack.
+    pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
+        for (index, gradient) in other.list.into_iter().enumerate() {
+            if let Some(gradient) = gradient {
+                self.add(ParameterId(index), gradient)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The gradient of a parameter, where one has arrived.
     pub fn get(&self, id: ParameterId) -> Option<&Tensor> {
         self.list[id.0].as_ref()

@@ -39,6 +39,8 @@ pub struct RunSettings {
     pub batch: Batch,
     /// Tokens of a pack: memory grows with it, results do not depend on it.
     pub pack_tokens: usize,
+    /// Packs computed at a time, each on one thread; results do not depend on it.
+    pub workers: usize,
     /// Highest learning rate.
     pub rate: f64,
     /// What the rate does after warming up.
@@ -350,8 +352,11 @@ impl<'a> Run<'a> {
             share: rate / self.schedule.peak,
             gradient_scale: clipping(self.settings.clip, norm),
         };
-        self.optimizer
-            .step(self.network.parameters(), &gradients, rates)?;
+        self.optimizer.step(
+            self.network.parameters(),
+            &gradients,
+            (rates, self.settings.workers),
+        )?;
         self.state.step += 1;
         self.state.tokens += sums.tokens as u64;
         let seconds = began.elapsed().as_secs_f64();
@@ -397,6 +402,7 @@ impl<'a> Run<'a> {
         StepOptions {
             pass: self.settings.pass,
             pack_tokens: self.settings.pack_tokens,
+            workers: self.settings.workers,
             step,
             seed: self.settings.seed,
         }

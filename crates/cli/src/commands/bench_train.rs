@@ -132,6 +132,7 @@ fn settings(args: &BenchTrainArgs, rows: usize) -> RunSettings {
         max_steps: Some(args.steps + 1),
         batch: Batch::Rows(rows),
         pack_tokens: args.pack_tokens,
+        workers: 1,
         rate: 1e-4,
         shape: Shape::Constant,
         warmup: Warmup::Steps(0),

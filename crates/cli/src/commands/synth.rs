@@ -8,9 +8,10 @@
 //! - `settings.rs`: preset, configuration, flags; benchmarks to keep clear of.
 //! - `pass.rs`: phases over the models that are in memory; models that take turns.
 //! - `ended.rs`: what a run came to, for people and programs.
-//! - `ultraif.rs`: the recipes' own parts.
+//! - `ultraif.rs`, `complex_to_simple.rs`: the recipes' own parts.
 
 pub(crate) mod args;
+pub(crate) mod complex_to_simple;
 mod ended;
 mod job;
 mod pass;
@@ -42,6 +43,7 @@ use synth::prompts::PromptSet;
 pub(crate) fn run(env: &mut Env, command: &SynthCommand) -> Result<ExitCode> {
     match command {
         SynthCommand::Ultraif(args) => ultraif::run(env, args),
+        SynthCommand::ComplexToSimple(args) => complex_to_simple::run(env, args),
         SynthCommand::Agree(args) => ultraif::agree(env, args),
     }
 }
@@ -112,6 +114,7 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
         .unwrap_or((&manifest.recipe, ""));
     let export = match name {
         synth::ultraif::NAME => ultraif::export_of(manifest.settings.clone()),
+        synth::complex_to_simple::NAME => complex_to_simple::export_of(manifest.settings.clone()),
         _ => Err(Failure::input("this program has no such recipe")),
     };
     export.with_context(|| format!("the run is of `{}`", manifest.recipe))
@@ -123,7 +126,7 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
 /// A folder with a file that is no prompt of ours.
 pub(crate) fn prompts(job: &Job) -> Result<PromptSet> {
     match &job.prompts {
-        None => Ok(PromptSet::embedded()),
+        None => Ok(job.house.prompts()),
         Some(folder) => {
             PromptSet::with_overrides(folder).map_err(|error| Failure::usage(error.to_string()))
         }

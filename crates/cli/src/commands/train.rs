@@ -8,6 +8,7 @@ pub(crate) mod mask;
 mod presets;
 mod rows;
 mod samples;
+mod tokenizer;
 mod watch;
 
 use crate::commands::Env;
@@ -41,6 +42,7 @@ pub(crate) fn run(env: &mut Env, command: &TrainCommand) -> Result<ExitCode> {
         TrainCommand::Nca(args) => tune(env, Method::Nca, args),
         TrainCommand::Ipo(args) => tune(env, Method::Ipo, args),
         TrainCommand::Lm(args) => lm::run(env, args),
+        TrainCommand::Tokenizer(args) => tokenizer::run(args).map(|()| ExitCode::SUCCESS),
         TrainCommand::Merge(args) => merge(env, args).map(|()| ExitCode::SUCCESS),
         TrainCommand::Presets { json } => list_presets(*json).map(|()| ExitCode::SUCCESS),
     }
@@ -163,6 +165,7 @@ impl Job<'_> {
         let options = StepOptions {
             pass: self.settings.pass,
             pack_tokens: self.settings.pack_tokens,
+            workers: self.settings.workers,
             step: 0,
             seed: self.settings.seed,
         };
@@ -435,6 +438,13 @@ fn merge(env: &mut Env, args: &MergeArgs) -> Result<()> {
     let Some(adapter) = opened.adapter_folder() else {
         return Err(Failure::usage("--adapter: which adapter to merge?"));
     };
+    if args.output.extension().is_some_and(|end| end == "gguf") {
+        return Err(Failure::usage(format!(
+            "--output {}: merge writes a folder; `models convert --adapter {}` writes a GGUF file",
+            args.output.display(),
+            adapter.display()
+        )));
+    }
     let Some(base) = opened.path() else {
         return Err(Failure::usage(
             "an adapter can only be merged into a folder of safetensors; the embedded model is none",

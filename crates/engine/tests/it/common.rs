@@ -68,7 +68,8 @@ fn config() -> ModelConfig {
 
 /// A tokenizer whose vocabulary covers the fixture's.
 pub(crate) fn text() -> Text {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny/tiny.gguf");
+    let root =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny/tiny.gguf");
     let file = GgufFile::open(&root).unwrap();
     Text::new(Tokenizer::from_gguf(&file).unwrap(), None, vec![2])
 }

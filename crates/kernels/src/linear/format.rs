@@ -54,6 +54,44 @@ impl WeightFormat {
         })
     }
 
+    /// The number of this format in a GGUF tensor table.
+    pub fn ggml_id(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q5_0 => 6,
+            Self::Q5_1 => 7,
+            Self::Q8_0 => 8,
+            Self::Q2K => 10,
+            Self::Q3K => 11,
+            Self::Q4K => 12,
+            Self::Q5K => 13,
+            Self::Q6K => 14,
+            Self::BF16 => 30,
+        }
+    }
+
+    /// What people call the format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
+            Self::Q5_0 => "q5_0",
+            Self::Q5_1 => "q5_1",
+            Self::Q8_0 => "q8_0",
+            Self::Q2K => "q2_k",
+            Self::Q3K => "q3_k",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
+        }
+    }
+
     /// Values in one block; rows are whole blocks.
     pub fn block_size(self) -> usize {
         match self {
@@ -104,7 +142,6 @@ impl WeightFormat {
             })
     }
 
-    /// True for the formats whose values are plain floats.
     /// A value is a value: no blocks with a common scale.
     pub fn is_dense(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)

@@ -412,9 +412,16 @@ fn packed_format(format: WeightFormat) -> Option<PackedFormat> {
     cpu::has_vnni().then_some(packed)
 }
 
-/// The bytes of `values` (rows, k) in `format`, a few rows per thread at a time.
-fn encode_rows(values: &[f32], format: WeightFormat, k: usize) -> Result<Vec<u8>, KernelError> {
+/// The bytes of `values` (rows, k) in `format` as a file holds them, a few rows per thread at a
+/// time. They do not depend on the number of threads or on how rows are grouped.
+///
+/// # Errors
+/// Rows that are not whole blocks, or values that are not whole rows.
+pub fn encode_rows(values: &[f32], format: WeightFormat, k: usize) -> Result<Vec<u8>, KernelError> {
     const ROWS: usize = 16;
+    let rows = values.len() / k.max(1);
+    format.bytes(rows, k)?;
+    check_count("values", rows * k, values.len())?;
     let parts: Vec<&[f32]> = values.chunks(k * ROWS).collect();
     let encoded: Vec<Mutex<Result<Vec<u8>, KernelError>>> =
         parts.iter().map(|_| Mutex::new(Ok(Vec::new()))).collect();

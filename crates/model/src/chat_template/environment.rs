@@ -8,7 +8,10 @@ use super::{json, python};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
 /// Steps a template may take; a long conversation takes some thousands.
 const FUEL: u64 = 2_000_000;
@@ -240,15 +243,39 @@ pub(super) fn render(
     name: &str,
     variables: Value,
 ) -> Result<String, Failure> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
+    let rendered = on_template_stack(|| {
+        // minijinja 3.0 panics where a template reverses an empty list by slicing (`[][::-1]`).
+        let work = AssertUnwindSafe(|| render_here(environment, name, variables));
+        catch_unwind(work)
+            .unwrap_or_else(|_| Err(Failure::Broken("the template engine panicked".into())))
+    });
+    rendered
+        .unwrap_or_else(|error| Err(Failure::Broken(format!("no thread to render on: {error}"))))
+}
+
+thread_local! {
+    /// Whether this thread has the stack that templates need.
+    static HAS_STACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` on a thread with as much stack as rendering a template may need. Rendering takes
+/// such a thread each time; whoever renders thousands of conversations does all of it on one.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn on_template_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if HAS_STACK.get() {
+        return Ok(work());
+    }
+    thread::scope(|scope| {
+        let running = thread::Builder::new()
             .name("template".into())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, move || render_here(environment, name, variables))
-            .map_err(|error| Failure::Broken(format!("no thread to render on: {error}")))?;
-        // minijinja 3.0 panics where a template reverses an empty list by slicing (`[][::-1]`).
-        let panicked = |_| Err(Failure::Broken("the template engine panicked".into()));
-        thread.join().unwrap_or_else(panicked)
+            .spawn_scoped(scope, || {
+                HAS_STACK.set(true);
+                work()
+            })?;
+        Ok(running.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
 

@@ -22,7 +22,7 @@ const KEY_TYPES: &str = "tokenizer.ggml.token_type";
 
 /// Texts of control tokens that end a turn or a text in the model families we know; a GGUF
 /// file names one or two of them only.
-const ENDS: &[&str] = &[
+pub(super) const ENDS: &[&str] = &[
     "<|eot_id|>",
     "<|eom_id|>",
     "<|end_of_text|>",

@@ -13,7 +13,7 @@ use tokenizers::tokenizer::{NormalizedString, Normalizer as _};
 
 /// How the vocabulary spells bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
+pub(super) enum Spelling {
     /// One printable character for each byte.
     ByteLevel,
     /// Text with `▁` for spaces, and tokens like `<0x0A>` for single bytes.
@@ -134,7 +134,7 @@ fn steps(decoder: &Value) -> Vec<&Value> {
     }
 }
 
-fn spelling(path: &Path, decoder: &Value) -> Result<Spelling, ModelError> {
+pub(super) fn spelling(path: &Path, decoder: &Value) -> Result<Spelling, ModelError> {
     for step in steps(decoder) {
         match step["type"].as_str().unwrap_or_default() {
             "ByteLevel" => return Ok(Spelling::ByteLevel),

@@ -218,6 +218,31 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
         .map(|(_, found)| *found)
 }
 
+/// The first name of every entry that cuts text with these patterns, in this order.
+pub(super) fn by_patterns(patterns: &[String]) -> Vec<(&'static str, PreTokenizer)> {
+    let same = |known: &PreTokenizer| {
+        let pairs = known.patterns.iter().zip(patterns);
+        known.patterns.len() == patterns.len() && pairs.into_iter().all(|(a, b)| a == b)
+    };
+    TABLE
+        .iter()
+        .filter(|(_, known)| known.alphabet == Alphabet::Bytes && same(known))
+        .map(|(names, known)| (names[0], *known))
+        .collect()
+}
+
+/// What the steps of a `tokenizer.json` are in these patterns.
+pub(super) mod step {
+    /// `ByteLevel` with its own pattern.
+    pub(crate) const BYTE_LEVEL: &str = super::GPT2;
+    /// `Digits` one by one.
+    pub(crate) const EACH_DIGIT: &str = super::DIGIT;
+    /// `Digits` in runs.
+    pub(crate) const RUNS_OF_DIGITS: &str = r"\p{N}+";
+    /// Written in `tokenizer.json`, and what this table writes for it.
+    pub(crate) const TRAILING_SPACE: (&str, &str) = (r"\s+$", super::TRAILING_SPACE);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,7 +24,7 @@ pub(super) fn widen(bytes: &[u8], format: WeightFormat) -> Option<Vec<f32>> {
 }
 
 /// The same for a dense format, into `values`.
-fn widen_into(bytes: &[u8], format: WeightFormat, values: &mut [f32]) {
+pub(crate) fn widen_into(bytes: &[u8], format: WeightFormat, values: &mut [f32]) {
     if format == WeightFormat::F32 {
         for (value, b) in values.iter_mut().zip(bytes.chunks_exact(4)) {
             *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);

@@ -121,6 +121,15 @@ pub fn recognise(text: &str, request: &str) -> Option<Rule> {
     described.or_else(|| phrased::recognise(&Normal::of(text)?, request))
 }
 
+/// The constraint that `text` demands, if it is one and no other.
+pub(crate) fn constraint_in(text: &str, request: &str) -> Option<Constraint> {
+    let rule = recognise(text, request)?;
+    match (rule.all.as_slice(), rule.none.as_slice()) {
+        ([Instruction::IfEval(constraint)], []) => Some(constraint.clone()),
+        _ => None,
+    }
+}
+
 /// Longer texts say more than a rule checks, in bytes.
 const LONGEST: usize = 600;
 

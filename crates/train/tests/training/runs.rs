@@ -21,6 +21,7 @@ fn settings() -> RunSettings {
         max_steps: None,
         batch: Batch::Rows(4),
         pack_tokens: 64,
+        workers: 1,
         rate: 1e-2,
         shape: Shape::Cosine { end: 0.0 },
         warmup: Warmup::Steps(2),
@@ -375,6 +376,7 @@ fn learns_a_planted_preference() {
         let how = StepOptions {
             pass: PassOptions::default(),
             pack_tokens: 512,
+            workers: 2,
             step: 0,
             seed: 0,
         };

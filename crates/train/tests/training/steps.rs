@@ -14,6 +14,7 @@ const WHOLE: StepOptions = StepOptions {
         dropout_key: 0,
     },
     pack_tokens: 4096,
+    workers: 1,
     step: 1,
     seed: 0,
 };
@@ -124,6 +125,12 @@ fn packs_chunks_and_recomputing_do_not_show() {
                 );
                 let apart = distance(&gradients, &others);
                 assert!(apart < 2e-6, "{name} {weights:?} {options:?}: {apart:e}");
+                let threads = StepOptions {
+                    workers: 3,
+                    ..options
+                };
+                let same = compute(network, items, references, objective, &threads);
+                assert_eq!((same.0, distance(&others, &same.1)), (other, 0.0));
             }
         }
     }

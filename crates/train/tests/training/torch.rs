@@ -136,6 +136,7 @@ const HOW: StepOptions = StepOptions {
         dropout_key: 0,
     },
     pack_tokens: 70, // some rows share a pack, some do not
+    workers: 1,
     step: 1,
     seed: 0,
 };
@@ -281,6 +282,7 @@ fn settings(objective: Objective) -> RunSettings {
         max_steps: Some(10),
         batch: Batch::Rows(4),
         pack_tokens: 64,
+        workers: 1,
         rate: 1e-3,
         shape: Shape::Cosine { end: 0.0 },
         warmup: Warmup::Steps(3),

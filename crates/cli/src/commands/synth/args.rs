@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(crate) enum SynthCommand {
     /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
     Ultraif(Box<UltraifArgs>),
+    /// From Complex to Simple: answers corrected until rules hold (arXiv 2404.15846)
+    ComplexToSimple(Box<ComplexToSimpleArgs>),
     /// How far the written and the read verdicts agree, on a sample of the seeds
     Agree(Box<UltraifArgs>),
 }
@@ -76,4 +78,55 @@ pub(crate) struct UltraifArgs {
     pub(crate) role: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ComplexToSimpleArgs {
+    #[command(flatten)]
+    pub(crate) source: SeedArgs,
+    /// Constraints of an instruction, N or MIN-MAX [default: 3-5]
+    #[arg(long, value_name = "N", value_parser = count_or_range, conflicts_with = "atom")]
+    pub(crate) constraints: Option<(usize, usize)>,
+    /// One constraint per instruction
+    #[arg(long)]
+    pub(crate) atom: bool,
+    /// What is made: contrastive (answers and pairs), discrimination (corrected answers) or
+    /// generation (the teacher's own answers)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
+    /// Who words the instruction: template or model
+    #[arg(long, value_name = "NAME")]
+    pub(crate) rewrite: Option<String>,
+    /// Another model or adapter for one role: respond (the student), correct (the teacher),
+    /// keywords or rewrite
+    #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
+    pub(crate) role: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// `N`, or `MIN-MAX`.
+fn count_or_range(text: &str) -> Result<(usize, usize), String> {
+    let number = |text: &str| {
+        let number = text.trim().parse::<usize>();
+        number.map_err(|_| format!("`{text}`: expected N or MIN-MAX, such as 3-5"))
+    };
+    match text.split_once('-') {
+        Some((fewest, most)) => Ok((number(fewest)?, number(most)?)),
+        None => number(text).map(|count| (count, count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_may_be_ranges() {
+        assert_eq!(count_or_range("4"), Ok((4, 4)));
+        assert_eq!(count_or_range("3-5"), Ok((3, 5)));
+        for bad in ["", "a", "3-", "-3", "3-b"] {
+            assert!(count_or_range(bad).is_err(), "{bad}");
+        }
+    }
 }

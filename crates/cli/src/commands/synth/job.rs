@@ -3,10 +3,14 @@
 
 use super::args::RunArgs;
 use crate::args::ModelArgs;
+use crate::config::Config;
+use crate::embedded;
 use crate::error::Failure;
+use crate::session;
 use anyhow::Result;
 use pipeline::{OnChange, Shard};
 use std::path::PathBuf;
+use synth::prompts::PromptSet;
 
 /// What every recipe needs to know of a run.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Job<'a> {
     pub(crate) on_change: OnChange,
     /// Folder of prompts that replace the program's own.
     pub(crate) prompts: Option<PathBuf>,
+    /// Whose prompts and seeds are used where none are named.
+    pub(crate) house: House,
     /// The main model.
     pub(crate) model: &'a ModelArgs,
     /// Models or adapters of single roles.
@@ -39,7 +45,7 @@ impl<'a> Job<'a> {
         dead_code,
         reason = "for commands that run a recipe as one of their steps"
     )]
-    pub(crate) fn new(output: PathBuf, model: &'a ModelArgs) -> Self {
+    pub(crate) fn new(output: PathBuf, model: &'a ModelArgs, config: &Config) -> Self {
         Self {
             output,
             accept: None,
@@ -49,6 +55,7 @@ impl<'a> Job<'a> {
             concurrency: 64,
             on_change: OnChange::Refuse,
             prompts: None,
+            house: House::of(model, config),
             model,
             roles: Vec::new(),
         }
@@ -60,8 +67,8 @@ impl<'a> Job<'a> {
     /// A Slurm array that does not say which part this is.
     pub(crate) fn of_args(
         args: &'a RunArgs,
-        recipe: &str,
-        roles: &[(String, String)],
+        (recipe, roles): (&str, &[(String, String)]),
+        config: &Config,
     ) -> Result<Self> {
         let shard = match args.shard {
             Some(shard) => shard,
@@ -81,6 +88,7 @@ impl<'a> Job<'a> {
                 OnChange::Refuse
             },
             prompts: args.prompts.clone(),
+            house: House::of(&args.model, config),
             model: &args.model,
             roles: roles.to_vec(),
         })
@@ -89,6 +97,52 @@ impl<'a> Job<'a> {
     /// Whether a role has a model or adapter of its own.
     pub(crate) fn casts(&self, role: &str) -> bool {
         self.roles.iter().any(|(name, _)| name == role)
+    }
+}
+
+/// Whose words are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum House {
+    /// The program's, for any model.
+    Program,
+    /// Those that the model inside the program was trained on.
+    Embedded,
+}
+
+impl House {
+    /// That of the main model.
+    pub(crate) fn of(model: &ModelArgs, config: &Config) -> Self {
+        let named = model.model.as_deref().or_else(|| config.text("model"));
+        match session::is_embedded(named, config) {
+            true => Self::Embedded,
+            false => Self::Program,
+        }
+    }
+
+    /// Prompts where no folder of them is named.
+    pub(crate) fn prompts(self) -> PromptSet {
+        match self {
+            Self::Program => PromptSet::embedded(),
+            Self::Embedded => embedded::prompts(),
+        }
+    }
+
+    /// Seeds where no file of them is named, as JSONL.
+    pub(crate) fn seeds(self) -> &'static str {
+        match self {
+            Self::Program => synth::seeds::BUILTIN,
+            Self::Embedded => embedded::SEEDS,
+        }
+    }
+}
+
+impl House {
+    /// Ids of the rules that instructions may have where none are named; nothing = all.
+    pub(crate) fn kinds(self) -> Vec<&'static str> {
+        match self {
+            Self::Program => Vec::new(),
+            Self::Embedded => embedded::kinds(),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn agree(env: &mut Env, args: &UltraifArgs) -> Result<ExitCode> {
 }
 
 fn of_args(env: &mut Env, args: &UltraifArgs, change: impl FnOnce(&mut Settings)) -> Result<Ended> {
-    let job = Job::of_args(&args.run, NAME, &args.role)?;
+    let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
     let base = preset(&args.run.preset, Settings::default, Settings::as_published)?;
     let base = Settings {
         composer: if job.casts("compose") {
@@ -101,7 +101,7 @@ impl Ultraif {
                 settings,
                 contamination: contamination(&source.decontaminate)?,
             },
-            seeds: Seeds::open(&source.seeds)?,
+            seeds: Seeds::open(&source.seeds, job.house.seeds())?,
             decontaminate: source.decontaminate.clone(),
         })
     }

@@ -17,6 +17,8 @@ pub(crate) enum TrainCommand {
     Ipo(Box<TrainArgs>),
     /// Trains a small model from scratch, or all of a model's weights on plain text
     Lm(Box<LmArgs>),
+    /// Learns the vocabulary of a new small model: byte-level BPE
+    Tokenizer(TokenizerArgs),
     /// Adds an adapter to the weights it was trained beside
     Merge(Box<MergeArgs>),
     /// Lists the presets with their settings and where those come from
@@ -194,6 +196,26 @@ pub(crate) struct LmArgs {
     /// Threads to compute with [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<u32>,
+    /// Packs computed side by side, each by one thread: faster for a model of a few million
+    /// numbers, whose products are too small to share; results do not depend on it
+    #[arg(long, value_name = "N", conflicts_with = "threads", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) workers: Option<u8>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenizerArgs {
+    /// Text to learn from: rows with `text`, or conversations (repeatable)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) data: Vec<PathBuf>,
+    /// Tokens at most
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub(crate) vocab_size: usize,
+    /// Tokens that mark turns and ends; they get the first ids (repeatable)
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) special: Vec<String>,
+    /// File to write: tokenizer.json
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -13,13 +13,16 @@ use crate::config::Setting;
 use crate::error::Failure;
 use crate::output;
 use crate::threads;
-use anyhow::Result;
-use data::{Message, read_rows};
+use anyhow::{Context, Result};
+use data::{Message, SourceRow, read_rows};
 use engine::Text;
-use model::{ChatTemplate, LoadOptions, ModelError, ModelFiles, Special};
+use model::{
+    ChatTemplate, Conversation, LoadOptions, ModelError, ModelFiles, Special, on_template_stack,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::thread;
 use train::{
     Item, ItemTokens, MuonSettings, Network, Objective, Renderer, RunData, Sequence, TrainOn,
     WeightsForm, companions,
@@ -27,9 +30,9 @@ use train::{
 
 /// Runs the command.
 pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
-    let number = args
-        .threads
-        .map(|count| toml::Value::Integer(i64::from(count)));
+    // Packs side by side: no product is shared between threads.
+    let threads = args.workers.map_or(args.threads, |_| Some(1));
+    let number = threads.map(|count| toml::Value::Integer(i64::from(count)));
     if let Some(setting) = Setting::flag("engine.threads", "--threads", number) {
         env.config.insert(setting)?;
     }
@@ -45,6 +48,7 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
     let text = Text::new(tokenizer, template, files.eos_token_ids()?);
     let preset = presets::choose(None, Method::Sft)?;
     let mut course = Course::of(&args.course, &preset, true, config.max_position_embeddings)?;
+    course.workers = args.workers.map_or(1, usize::from);
     course.optimizer.betas = (0.9, 0.95);
     course.optimizer.muon = args.muon_lr.map(|rate| MuonSettings {
         rate,
@@ -102,37 +106,39 @@ fn held_out(mut items: Vec<Item>, args: &LmArgs) -> RunData {
     }
 }
 
-/// Rows with `text`, or with `messages`, in any format that is read here.
+/// Rows with `text`, or with `messages`, in any format that is read here; a row's `weight` says
+/// how much its trained tokens count [1].
 fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, DroppedRows)> {
     let blank = text.conversation(&[]);
     let (mut items, mut dropped) = (vec![], DroppedRows::default());
     for path in &args.data {
-        for row in read_rows(path)? {
-            let row = match row {
-                Ok(row) => row,
-                Err(problem) => {
-                    dropped.unusable(&problem);
-                    continue;
+        let mut rows = read_rows(path)?.peekable();
+        while rows.peek().is_some() {
+            let mut some: Vec<SourceRow<Value>> = vec![];
+            for row in rows.by_ref().take(ROWS_AT_A_TIME) {
+                match row {
+                    Ok(row) => some.push(row),
+                    Err(problem) => dropped.unusable(&problem),
                 }
-            };
-            match sequence(
-                &row.value,
-                text,
-                text.template(),
-                (&blank, course.max_length),
-            ) {
-                Ok(mut sequence) => {
-                    for weight in &mut sequence.weights {
-                        if *weight == 0.0 {
-                            *weight = args.prompt_weight as f32;
+            }
+            let found = sequences(&some, text, (&blank, course.max_length))?;
+            for (row, found) in some.into_iter().zip(found) {
+                match found {
+                    Ok(mut sequence) => {
+                        let own = row.value["weight"].as_f64().unwrap_or(1.0);
+                        for weight in &mut sequence.weights {
+                            *weight = match *weight == 0.0 {
+                                true => args.prompt_weight as f32,
+                                false => own as f32,
+                            };
                         }
+                        let tokens = ItemTokens::Single(sequence);
+                        items.push(Item { id: row.id, tokens });
                     }
-                    let tokens = ItemTokens::Single(sequence);
-                    items.push(Item { id: row.id, tokens });
-                }
-                Err(reason) => {
-                    let place = format!("{}:{}", row.file.display(), row.line);
-                    dropped.add(row.id, place, reason.clone(), reason);
+                    Err(reason) => {
+                        let place = format!("{}:{}", row.file.display(), row.line);
+                        dropped.add(row.id, place, reason.clone(), reason);
+                    }
                 }
             }
         }
@@ -151,13 +157,49 @@ fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, Dropp
     }
 }
 
+/// Rows rendered and tokenised together.
+const ROWS_AT_A_TIME: usize = 16_384;
+
+type Found = std::result::Result<Sequence, String>;
+
+/// Every row's tokens, or why it is dropped, made on all cores.
+fn sequences(
+    rows: &[SourceRow<Value>],
+    text: &Text,
+    limits: (&Conversation, usize),
+) -> Result<Vec<Found>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = rows.len().div_ceil(threads).max(1);
+    let all = |part: &[SourceRow<Value>]| -> Vec<Found> {
+        let rows = part.iter();
+        rows.map(|row| sequence(&row.value, text, text.template(), limits))
+            .collect()
+    };
+    let parts: Vec<std::io::Result<Vec<Found>>> = thread::scope(|scope| {
+        let parts = rows.chunks(share);
+        let running: Vec<_> = parts
+            .map(|part| scope.spawn(move || on_template_stack(|| all(part))))
+            .collect();
+        let joined = running.into_iter().map(|thread| match thread.join() {
+            Ok(found) => found,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    });
+    let mut found = Vec::with_capacity(rows.len());
+    for part in parts {
+        found.extend(part.context("no thread to tokenise on")?);
+    }
+    Ok(found)
+}
+
 /// One row's tokens, or why it is dropped.
 fn sequence(
     row: &Value,
     text: &Text,
     template: Option<&ChatTemplate>,
-    (blank, max_length): (&model::Conversation, usize),
-) -> std::result::Result<Sequence, String> {
+    (blank, max_length): (&Conversation, usize),
+) -> Found {
     if let Some(plain) = row["text"].as_str() {
         let refused = |_| "not tokenised".to_owned();
         let mut tokens: Vec<u32> = text.tokenizer().bos_id().into_iter().collect();

@@ -177,12 +177,17 @@ pub(crate) struct Config {
 }
 
 /// Recipes whose settings may stand in a table of their own.
-const RECIPES: [&str; 2] = [synth::ultraif::NAME, synth::complex_to_simple::NAME];
+const RECIPES: [&str; 3] = [
+    synth::ultraif::NAME,
+    synth::decif::NAME,
+    synth::complex_to_simple::NAME,
+];
 
 /// Built-in settings of a recipe; its keys.
 fn recipe_defaults(recipe: &str) -> toml::Table {
     let defaults = match recipe {
         synth::ultraif::NAME => toml::Table::try_from(synth::ultraif::Settings::default()),
+        synth::decif::NAME => toml::Table::try_from(synth::decif::Settings::default()),
         synth::complex_to_simple::NAME => {
             toml::Table::try_from(synth::complex_to_simple::Settings::default())
         }

@@ -89,11 +89,13 @@ pub(super) fn select(
             }),
         );
     }
+    let made = instruction.draft.rules.len() + instruction.draft.soft.len();
+    llm.count(&format!("constraints: {made}"), 1);
     for rule in &instruction.draft.rules {
-        llm.count(&format!("taxonomy.{}", Kind::of(rule)), 1);
+        llm.count(&format!("constraint {}", Kind::of(rule)), 1);
     }
     for soft in &instruction.draft.soft {
-        llm.count(&format!("taxonomy.soft: {}", soft.kind), 1);
+        llm.count(&format!("constraint soft: {}", soft.kind), 1);
     }
     Ok(())
 }

@@ -72,14 +72,14 @@ fn each_way_an_instruction_can_end() {
             same,
             vec![],
             "accepted",
-            "taxonomy.punctuation:no_comma",
+            "constraint punctuation:no_comma",
         ),
         (
             "soft constraints are counted by kind",
             same,
             vec![],
             "accepted",
-            "taxonomy.soft: tone",
+            "constraint soft: tone",
         ),
         (
             "no JSON, twice",

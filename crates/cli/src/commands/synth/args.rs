@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(crate) enum SynthCommand {
     /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
     Ultraif(Box<UltraifArgs>),
+    /// DecIF: from nothing but a model to verified pairs (arXiv 2505.13990)
+    Decif(Box<DecifArgs>),
     /// From Complex to Simple: answers corrected until rules hold (arXiv 2404.15846)
     ComplexToSimple(Box<ComplexToSimpleArgs>),
     /// How far the written and the read verdicts agree, on a sample of the seeds
@@ -29,7 +31,8 @@ pub(crate) struct RunArgs {
     /// Seed of the run; the same seed gives the same data
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Settings to begin with: paper, or as-published for the released code's choices
+    /// Settings to begin with: paper, or as-published for the released code's choices; decif
+    /// also has small, for tiny models
     #[arg(long, value_name = "NAME", default_value = "paper")]
     pub(crate) preset: String,
     /// Folder of prompts that replace the program's own
@@ -74,6 +77,38 @@ pub(crate) struct UltraifArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) evaluator: Option<String>,
     /// Another model or adapter for one role: decompose, question, compose, respond or judge
+    #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
+    pub(crate) role: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Without `--accept` one epoch is made, with it as many as it takes: an epoch adds so many
+/// domains and all that follows from them.
+#[derive(Debug, Args)]
+pub(crate) struct DecifArgs {
+    /// New domains of an epoch
+    #[arg(long, value_name = "N")]
+    pub(crate) domains: Option<usize>,
+    /// New requests of each domain
+    #[arg(long, value_name = "N")]
+    pub(crate) requests_per_domain: Option<usize>,
+    /// Scenarios of each request: who, when, where and why
+    #[arg(long, value_name = "N")]
+    pub(crate) scenarios_per_request: Option<usize>,
+    /// Other people put into each scenario, instead of its own
+    #[arg(long, value_name = "N")]
+    pub(crate) personas_per_scenario: Option<usize>,
+    /// Instructions for each person in a scenario, each with constraints of its own
+    #[arg(long, value_name = "N")]
+    pub(crate) instructions_per_scenario: Option<usize>,
+    /// Benchmark prompts that instructions must not repeat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decontaminate: Vec<PathBuf>,
+    /// How responses are judged: explain, logits or both
+    #[arg(long, value_name = "NAME")]
+    pub(crate) evaluator: Option<String>,
+    /// Another model or adapter for one role: meta, instruct, respond or judge
     #[arg(long, value_name = "ROLE=MODEL", value_parser = key_value)]
     pub(crate) role: Vec<(String, String)>,
     #[command(flatten)]

@@ -44,7 +44,6 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// The run, for what earlier phases found.
-    #[expect(dead_code, reason = "for recipes of several phases")]
     pub(crate) fn run(&self) -> &Run {
         self.run
     }
@@ -54,7 +53,6 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// As [`Run::drive`].
-    #[expect(dead_code, reason = "for recipes of several phases")]
     pub(crate) fn pool<T, R>(
         &mut self,
         name: &str,
@@ -72,6 +70,14 @@ impl Pass<'_> {
             ..self.options.clone()
         };
         self.drive(name, rows, recipe, admit, &options)
+    }
+
+    /// Whether more rows are wanted than those of this report of the last phase.
+    pub(crate) fn wants_more(&self, report: &Report) -> bool {
+        let options = &self.options;
+        let few = options.accept.is_some_and(|n| report.funnel.accepted < n);
+        let may = options.max_rows.is_none_or(|n| report.funnel.read < n);
+        few && may && report.is_whole() && options.stop.times() == 0
     }
 
     /// The last phase: the one whose records become files, and whose accepted rows are counted.

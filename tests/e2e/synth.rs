@@ -301,3 +301,55 @@ fn corrections_killed_and_continued_give_the_same_files() {
         assert_eq!(broken, whole, "{file}");
     }
 }
+
+/// Begins with nothing: what a toy model names is not worth much, but it is the same again, in
+/// another order and after being killed.
+#[test]
+fn decif_needs_no_seeds_and_is_the_same_run_again() {
+    let place = Place::new();
+    let args = |folder: &'static str, concurrency: &'static str| {
+        [
+            "synth",
+            "decif",
+            "--preset",
+            "small",
+            "--domains",
+            "2",
+            "--requests-per-domain",
+            "2",
+            "--scenarios-per-request",
+            "1",
+            "--concurrency",
+            concurrency,
+            "-o",
+            folder,
+        ]
+    };
+    place.good(&args("one", "1"));
+    for wait in [100, 300] {
+        let mut child = place.command(&args("other", "7")).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.good(&args("other", "7"));
+    for file in ["sft.jsonl", "dpo.jsonl", "rejected.jsonl"] {
+        let [one, other] = ["one", "other"].map(|run| place.read(&format!("{run}/data/{file}")));
+        assert_eq!(one, other, "{file}");
+    }
+    let diversity: Value = serde_json::from_str(&place.read("one/diversity.json")).unwrap();
+    assert!(diversity.get("instructions").is_some(), "{diversity}");
+    let card = place.read("one/data/README.md");
+    assert!(card.contains("Seeds: none"), "{card}");
+    assert!(card.contains("## How varied they are"), "{card}");
+    let status = place.json(&["run", "status", "one", "--json"]);
+    assert!(
+        status["stages"]["domains"]["calls"].as_u64() > Some(0),
+        "{status}"
+    );
+    let bad = place.run(&["synth", "decif", "--domains", "0"]);
+    assert_eq!(bad.code, Some(2));
+    assert!(bad.stderr.contains("decif.domains = 0"), "{bad:?}");
+    let bad = place.run(&["synth", "decif", "--preset", "large"]);
+    assert_eq!(bad.code, Some(2), "{bad:?}");
+}

@@ -308,6 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_together_is_not_objected_to_in_any_wording() {
+        use super::super::combining::combine;
+        use super::super::settings::Settings;
+        let settings = Settings {
+            soft_share: 0.0,
+            ..Settings::default()
+        };
+        let mut objections = Vec::new();
+        for seed in 0..1500 {
+            let rules = combine(&settings, &[], &[], seed).rules;
+            let said: Vec<String> = rules.iter().map(|rule| describe(rule, seed / 3)).collect();
+            let text = format!("I am a cook. Tell me about tea. {}", said.join(" "));
+            objections.extend(by_table(&draft(&text, rules)).map(|found| (text, found)));
+        }
+        assert!(
+            objections.is_empty(),
+            "{}: {:?}",
+            objections.len(),
+            &objections[..3.min(objections.len())]
+        );
+    }
+
+    #[test]
     fn a_part_of_a_constraint_is_no_other_constraint() {
         use verify::Keyword;
         let words = |list: &[&str]| Constraint::Existence {

@@ -9,6 +9,9 @@ pub(crate) enum SynthCommand {
     /// UltraIF: from real prompts to verified pairs (arXiv 2502.04153)
     Ultraif(Box<UltraifArgs>),
     /// DecIF: from nothing but a model to verified pairs (arXiv 2505.13990)
+    ///
+    /// Without --accept one epoch is made, with it as many as it takes: an epoch adds so many
+    /// domains and all that follows from them.
     Decif(Box<DecifArgs>),
     /// From Complex to Simple: answers corrected until rules hold (arXiv 2404.15846)
     ComplexToSimple(Box<ComplexToSimpleArgs>),
@@ -83,8 +86,6 @@ pub(crate) struct UltraifArgs {
     pub(crate) run: RunArgs,
 }
 
-/// Without `--accept` one epoch is made, with it as many as it takes: an epoch adds so many
-/// domains and all that follows from them.
 #[derive(Debug, Args)]
 pub(crate) struct DecifArgs {
     /// New domains of an epoch

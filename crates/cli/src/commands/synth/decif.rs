@@ -237,7 +237,7 @@ fn instructions(data: &Path, settings: &Settings) -> Result<Vec<String>> {
         return Ok(texts);
     };
     for row in data::read_prompts(&data.join(name))? {
-        let row = row?;
+        let row = row.map_err(|problem| Failure::input(problem.to_string()))?;
         let user = row.messages.iter().find(|turn| turn.role == "user");
         texts.extend(user.map(|turn| turn.content.clone()));
     }

@@ -205,6 +205,13 @@ fn by_table(draft: &Draft) -> Option<String> {
     conflict(&rules).map(|found| format!("No answer can meet all of the demands: {found}."))
 }
 
+/// Rules that the model put into the instruction beside those that were drawn.
+pub(super) fn added_rules(draft: &Draft) -> Vec<Constraint> {
+    let of_text = stated(&draft.text).into_iter().map(|one| one.rule);
+    let known = |rule: &Constraint| draft.rules.iter().any(|one| is_part_of(rule, one));
+    of_text.filter(|rule| !known(rule)).collect()
+}
+
 /// Rules that sentences of the text state, or two in a row, each once.
 fn stated(text: &str) -> Vec<Stated> {
     let alone = sentences(text);

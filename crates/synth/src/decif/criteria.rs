@@ -1,7 +1,7 @@
 //! Decomposition: what an answer is judged by, each criterion with a rule where there is one.
 
 use super::Context;
-use super::conflicts::Repairs;
+use super::conflicts::{Repairs, added_rules};
 use super::instructing::Draft;
 use super::outputs::{Found, criteria_grammar};
 use super::settings::Criteria;
@@ -69,9 +69,10 @@ pub(super) async fn decompose(
     })
 }
 
-/// The constraints that were drawn, as criteria.
+/// The constraints that were drawn, and rules that the instruction states beside them.
 fn known(draft: &Draft) -> Vec<Criterion> {
-    let rules = draft.rules.iter().map(|rule| Criterion {
+    let added = added_rules(draft);
+    let rules = draft.rules.iter().chain(&added).map(|rule| Criterion {
         question: format!("Does the answer do this? {}", describe(rule, 0)),
         rule: Some(Rule::all([rule.clone()])),
     });

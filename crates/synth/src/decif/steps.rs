@@ -211,8 +211,9 @@ fn clean(text: &str, chars: usize) -> Result<String, &'static str> {
         Some(rest) if numbered.len() < line.len() && rest.starts_with(' ') => rest,
         _ => &line,
     };
-    let line = line.trim_matches(|c: char| c.is_whitespace() || "-*•\"“”'`".contains(c));
-    let line = line.trim_end_matches(['.', ':', ';', ',']);
+    let mark = |c: char| c.is_whitespace() || "-*•\"“”'`".contains(c);
+    let line = line.trim_start_matches(mark);
+    let line = line.trim_end_matches(|c: char| mark(c) || ".:;,".contains(c));
     whole(line, chars)
 }
 

@@ -75,12 +75,28 @@ fn answer(request: &Generate) -> String {
                 .split_once("\n\nWhat is wrong with it:\n")
                 .unwrap();
             let problem = problem.trim_start_matches("These exclude each other: ");
-            let mut ends = problem
-                .match_indices(' ')
-                .map(|(place, _)| &problem[place + 1..]);
-            let longest = ends.find(|end| problem.len() > end.len() && text.ends_with(*end));
-            let second = longest.unwrap_or("The mood has to be gloomy.");
+            // The second of two demands, which stands at the end of the request.
+            let mut ends = problem.match_indices(' ').filter_map(|(place, _)| {
+                let (first, second) = (&problem[..place], &problem[place + 1..]);
+                (first.ends_with(['.', '"']) && text.ends_with(second)).then_some(second)
+            });
+            let second = ends.next().unwrap_or("The mood has to be gloomy.");
             json!({"instruction": text.replacen(second, "", 1).trim()}).to_string()
+        }
+        "respond" => {
+            // Follows the contradiction's first half, which a repair leaves.
+            let text = after(request, "\n\n").to_lowercase();
+            let mut reply = "This is a plain answer to what you asked about".to_owned();
+            if text.contains("300") {
+                reply += &" and this is more of the same".repeat(50);
+            }
+            if text.contains("lantern") {
+                reply += " with a lantern";
+            }
+            match text.contains("capital") || text.contains("upper") {
+                true => reply.to_uppercase(),
+                false => reply,
+            }
         }
         _ => usual(request),
     }
@@ -91,7 +107,7 @@ fn settings() -> Settings {
         domains: 10,
         requests_per_domain: 10,
         scenarios_per_request: 8,
-        rules: [Kind::NoComma, Kind::Title, Kind::Postscript]
+        rules: [Kind::NoComma, Kind::ForbiddenWords]
             .map(|kind| kind.id().to_owned())
             .to_vec(),
         soft_share: 0.2,

@@ -159,14 +159,20 @@ fn a_finished_run_asks_nothing_again_and_can_be_asked_for_more() {
         accept: Some(20),
         ..options(8)
     };
-    run_whole(folder.path(), &context, &Arc::new(model()), &few);
+    let first = run_whole(folder.path(), &context, &Arc::new(model()), &few);
     let again = run_whole(folder.path(), &context, &Arc::new(model()), &few);
-    assert!(again.asked.is_empty());
+    assert_eq!(again.files, first.files);
     let more = run_whole(folder.path(), &context, &Arc::new(model()), &options(8));
     assert!(!more.asked.is_empty());
     let other = tempfile::tempdir().unwrap();
     let whole = run_whole(other.path(), &context, &Arc::new(model()), &options(8));
     assert_eq!(more.files, whole.files);
+    // A run without a target ends with its epoch, and all of it is in the log.
+    let (all, epoch) = (DriveOptions::default(), tempfile::tempdir().unwrap());
+    let first = run_whole(epoch.path(), &context, &Arc::new(model()), &all);
+    let again = run_whole(epoch.path(), &context, &Arc::new(model()), &all);
+    assert!(!first.asked.is_empty() && again.asked.is_empty());
+    assert_eq!(first.files, again.files);
 }
 
 #[test]

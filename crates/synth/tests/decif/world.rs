@@ -58,7 +58,7 @@ pub(crate) fn hash(text: &str) -> u64 {
 
 /// A made-up word.
 pub(crate) fn word(number: u64) -> String {
-    let syllables = ["ba", "de", "fi", "go", "lu", "ma", "ne", "ro", "su", "ti"];
+    let syllables = ["po", "de", "fi", "go", "lu", "ma", "ne", "ro", "su", "ti"];
     let mut left = number;
     let mut text = String::new();
     for _ in 0..4 {
@@ -110,6 +110,9 @@ pub(crate) fn usual(request: &Generate) -> String {
             let demands: Vec<&str> = after(request, "Demands:\n").split("\n- ").collect();
             let request = after(request, "Meta-request: ").lines().next().unwrap();
             let demands = demands.join(" ");
+            // Enough words of its own to be like no other.
+            let own: Vec<String> = (1..9).map(|n| word(draw / n)).collect();
+            let request = format!("{request} with {}", own.join(" "));
             json!({"instruction": format!("Please {request}. {}", demands.trim_start_matches("- "))})
                 .to_string()
         }
@@ -181,7 +184,10 @@ pub(crate) fn few() -> Settings {
         constraints_per_kind: 2,
         domains_per_call: 2,
         per_call: 2,
-        rules: vec!["punctuation:no_comma".into(), "startend:end_checker".into()],
+        rules: vec![
+            "punctuation:no_comma".into(),
+            "keywords:forbidden_words".into(),
+        ],
         ..Settings::default()
     }
 }

@@ -59,6 +59,17 @@ impl Rule {
         }
     }
 
+    /// The constraints that have to be followed; `None` if some must not be, or if one is not
+    /// IFEval's.
+    pub(crate) fn constraints(&self) -> Option<Vec<Constraint>> {
+        let all = self.all.iter().map(|one| match one {
+            Instruction::IfEval(constraint) => Some(constraint.clone()),
+            Instruction::IfBench(_) | Instruction::MultiIf(_) => None,
+        });
+        all.collect::<Option<Vec<_>>>()
+            .filter(|_| self.none.is_empty())
+    }
+
     /// The reference's strict verdict on `response`; a blank one follows nothing.
     pub fn check(&self, response: &str) -> Verdict {
         let wanted = Suite::IfEval.judge(&self.all, response).strict;
@@ -117,6 +128,15 @@ pub fn recognise(text: &str, request: &str) -> Option<Rule> {
     let plain = || plain().filter(|one| phrased::admits(one, request));
     let known = described.or_else(plain).map(|one| Rule::all([one]));
     known.or_else(|| phrased::recognise(&Normal::of(text)?, request))
+}
+
+/// The constraint that `text` demands, if it is one and no other.
+pub(crate) fn constraint_in(text: &str, request: &str) -> Option<Constraint> {
+    let rule = recognise(text, request)?;
+    match (rule.all.as_slice(), rule.none.as_slice()) {
+        ([Instruction::IfEval(constraint)], []) => Some(constraint.clone()),
+        _ => None,
+    }
 }
 
 /// Longer texts say more than a rule checks, in bytes.

@@ -156,7 +156,6 @@ impl House {
     }
 
     /// Ids of the rules that instructions may have where none are named; nothing = all.
-    #[expect(dead_code, reason = "for recipes that draw rules")]
     pub(crate) fn kinds(self) -> Vec<&'static str> {
         match self {
             Self::Program => Vec::new(),

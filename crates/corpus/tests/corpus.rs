@@ -631,7 +631,7 @@ fn the_seeds_are_those_of_the_corpus() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.len(), 360);
-    let mix = std::fs::read_to_string(folder().join("../mix.toml")).unwrap();
+    let mix = std::fs::read_to_string(folder().join("../final.toml")).unwrap();
     let corpus = Corpus::new(&folder(), Mix::parse(&mix).unwrap(), 0).unwrap();
     for (made, line) in corpus.seeds(360).unwrap().iter().zip(&lines) {
         assert_eq!(made, line);
@@ -639,9 +639,29 @@ fn the_seeds_are_those_of_the_corpus() {
 }
 
 #[test]
+fn the_held_out_requests_are_those_of_the_corpus() {
+    let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
+    let corpus = Corpus::new(&folder(), Mix::parse(&text("final.toml")).unwrap(), 0).unwrap();
+    let items = corpus.held_out(Sizes::default()).unwrap();
+    let made: Vec<Item> = items
+        .into_iter()
+        .filter(|item| item.set == Set::Respond)
+        .collect();
+    let kept: Vec<Item> = text("held-out.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(made, kept);
+    let right = |item: &Item| score(item, item.text.as_deref().unwrap_or_default()).unwrap();
+    let answered = made.iter().filter(|item| item.text.is_some());
+    assert!(answered.clone().all(|item| right(item).passed));
+    assert!(answered.count() > 290);
+}
+
+#[test]
 fn the_kinds_on_offer_are_those_of_the_mix() {
     let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
-    let mix = Mix::parse(&text("mix.toml")).unwrap();
+    let mix = Mix::parse(&text("final.toml")).unwrap();
     let mut offered: Vec<&str> = AskKind::all()
         .into_iter()
         .filter(|kind| matches!(kind, AskKind::Rule(_)) && mix.weight(*kind) > 0.0)

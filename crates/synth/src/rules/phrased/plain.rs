@@ -112,7 +112,7 @@ fn marks() -> Vec<Phrase> {
         phrase("start with a <<>>|does ANSWER have a <<>>", title),
         phrase("is there a title in double angle brackets", title),
         phrase(
-            "(?:give it|add) a title in << and >>|is a heading set in << and >>",
+            "(?:give it|add) a title in <<>>|is a heading set in <<>>",
             title,
         ),
         phrase(
@@ -124,7 +124,7 @@ fn marks() -> Vec<Phrase> {
             quotation,
         ),
         phrase(
-            "leave out every comma|has every comma been left out",
+            "write without commas|leave out every comma|has every comma been left out",
             no_comma,
         ),
         phrase("finish with § and nothing more|let § be the very end", end),

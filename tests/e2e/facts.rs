@@ -29,21 +29,12 @@ fn a_model_is_described_without_its_weights() {
     let place = Place::new();
     let path = tiny_gguf();
     let of_path = place.json(&["models", "show", path.to_str().unwrap(), "--json"]);
-    let embedded = place.json(&["models", "show", "--json"]);
-    for key in [
-        "architecture",
-        "context_tokens",
-        "vocab_size",
-        "num_layers",
-        "eos_token_ids",
-        "size_bytes",
-    ] {
-        assert_eq!(of_path[key], embedded[key], "{key}");
+    let embedded = place.json(&["models", "show", "embedded", "--json"]);
+    for (json, layers, vocab) in [(&of_path, 3, 768), (&embedded, 6, 2048)] {
+        assert_eq!(json["architecture"], "llama");
+        assert_eq!(json["num_layers"], layers);
+        assert_eq!(json["vocab_size"], vocab);
     }
-    assert_eq!(
-        (&embedded["num_layers"], &embedded["vocab_size"]),
-        (&Value::from(3), &Value::from(768))
-    );
     assert!(
         place
             .good(&["models", "show"])

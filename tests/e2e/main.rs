@@ -10,8 +10,9 @@ mod convert;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
-mod eval;
+mod embedded;
 #[cfg(test)]
+mod eval;
 mod facts;
 #[cfg(test)]
 mod generate;

@@ -199,3 +199,157 @@ fn wrong_settings_are_told_before_anything_is_loaded() {
     let finished = place.run(&["run", "status", "nowhere"]);
     assert_eq!(finished.code, Some(5), "{finished:?}");
 }
+
+/// Every seed with one constraint that the toy model meets as often as not.
+fn complex_to_simple<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = [
+        "synth",
+        "complex-to-simple",
+        "--atom",
+        "--set",
+        r#"complex-to-simple.kinds=["punctuation:no_comma", "length_constraints:number_words"]"#,
+        "--set",
+        "complex-to-simple.near_duplicates=0.0",
+        "--seeds",
+        "seeds.jsonl",
+        "-o",
+        folder,
+    ];
+    [&base[..], more].concat()
+}
+
+#[test]
+fn corrected_answers_are_checked_counted_and_merged() {
+    let place = Place::new();
+    let seeds: String = (0..12)
+        .map(|row| format!("{{\"id\": \"s{row}\", \"prompt\": \"Where is lamp {row}?\"}}\n"))
+        .collect();
+    place.write("seeds.jsonl", seeds);
+    let facts = place.json(&complex_to_simple("run", &["--json"]));
+    let funnel = &facts["funnel"];
+    assert_eq!(
+        (&funnel["read"], &funnel["unfinished"]),
+        (&12.into(), &0.into())
+    );
+    let answers = lines(&place.read("run/data/sft.jsonl"));
+    assert_eq!(funnel["accepted"], answers.len());
+    assert_eq!(
+        place.json(&["data", "check", "run", "--json"])["problems"],
+        0
+    );
+    // What was accepted satisfies its constraints, and what was rejected in a pair does not.
+    for line in lines(&place.good(&["verify", "run/data/sft.jsonl"]).stdout) {
+        assert_eq!(line["strict"], serde_json::json!([true]), "{line}");
+    }
+    for line in lines(&place.good(&["verify", "run/data/dpo.jsonl"]).stdout) {
+        let chosen = line["of"] == "chosen";
+        assert_eq!(line["strict"], serde_json::json!([chosen]), "{line}");
+    }
+    let status = place.json(&["run", "status", "run", "--json"]);
+    assert_eq!(status["phases"]["complex-to-simple"]["read"], 12);
+    for (part, folder) in [("1/2", "one"), ("2/2", "two")] {
+        place.good(&complex_to_simple(folder, &["--shard", part]));
+    }
+    place.good(&["run", "merge", "one", "two", "-o", "merged"]);
+    for file in ["sft.jsonl", "dpo.jsonl", "rejected.jsonl"] {
+        let [merged, whole] =
+            ["merged", "run"].map(|run| place.read(&format!("{run}/data/{file}")));
+        assert_eq!(merged, whole, "{file}");
+    }
+    // Settings have names, also those of a flag.
+    for (more, named) in [
+        (
+            ["--set", "complex-to-simple.tires=2"],
+            "complex-to-simple.tries",
+        ),
+        (
+            ["--set", "complex-to-simple.tries=0"],
+            "complex-to-simple.tries = 0",
+        ),
+        (
+            ["--variant", "generous"],
+            "--variant: complex-to-simple.variant",
+        ),
+        (["--role", "judge=x"], "respond, correct, keywords, rewrite"),
+    ] {
+        let finished = place.run(&complex_to_simple("run", &more));
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        assert!(finished.stderr.contains(named), "{finished:?}");
+    }
+}
+
+#[test]
+fn corrections_killed_and_continued_give_the_same_files() {
+    let place = Place::new();
+    let seeds: String = (0..16)
+        .map(|row| format!("{{\"prompt\": \"Where is the lamp of house {row}?\"}}\n"))
+        .collect();
+    place.write("seeds.jsonl", seeds);
+    place.good(&complex_to_simple("whole", &["--concurrency", "1"]));
+    for wait in [100, 400, 900] {
+        let args = complex_to_simple("broken", &["--concurrency", "3"]);
+        let mut child = place.command(&args).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let args = complex_to_simple("broken", &["--concurrency", "16", "--threads", "1"]);
+    place.good(&args);
+    for file in ["sft.jsonl", "dpo.jsonl", "rejected.jsonl", "README.md"] {
+        let [broken, whole] =
+            ["broken", "whole"].map(|run| place.read(&format!("{run}/data/{file}")));
+        assert_eq!(broken, whole, "{file}");
+    }
+}
+
+/// Begins with nothing: what a toy model names is not worth much, but it is the same again, in
+/// another order and after being killed.
+#[test]
+fn decif_needs_no_seeds_and_is_the_same_run_again() {
+    let place = Place::new();
+    let args = |folder: &'static str, concurrency: &'static str| {
+        [
+            "synth",
+            "decif",
+            "--preset",
+            "small",
+            "--domains",
+            "2",
+            "--requests-per-domain",
+            "2",
+            "--scenarios-per-request",
+            "1",
+            "--concurrency",
+            concurrency,
+            "-o",
+            folder,
+        ]
+    };
+    place.good(&args("one", "1"));
+    for wait in [100, 300] {
+        let mut child = place.command(&args("other", "7")).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.good(&args("other", "7"));
+    for file in ["sft.jsonl", "dpo.jsonl", "rejected.jsonl"] {
+        let [one, other] = ["one", "other"].map(|run| place.read(&format!("{run}/data/{file}")));
+        assert_eq!(one, other, "{file}");
+    }
+    let diversity: Value = serde_json::from_str(&place.read("one/diversity.json")).unwrap();
+    assert!(diversity.get("instructions").is_some(), "{diversity}");
+    let card = place.read("one/data/README.md");
+    assert!(card.contains("Seeds: none"), "{card}");
+    assert!(card.contains("## How varied they are"), "{card}");
+    let status = place.json(&["run", "status", "one", "--json"]);
+    assert!(
+        status["stages"]["domains"]["calls"].as_u64() > Some(0),
+        "{status}"
+    );
+    let bad = place.run(&["synth", "decif", "--domains", "0"]);
+    assert_eq!(bad.code, Some(2));
+    assert!(bad.stderr.contains("decif.domains = 0"), "{bad:?}");
+    let bad = place.run(&["synth", "decif", "--preset", "large"]);
+    assert_eq!(bad.code, Some(2), "{bad:?}");
+}

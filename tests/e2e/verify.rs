@@ -126,3 +126,56 @@ fn bad_rows_are_named_by_line() {
             .contains("ifeval, ifbench, livebench, multi-if")
     );
 }
+
+#[test]
+fn datasets_are_judged_by_their_own_columns() {
+    let place = Place::new();
+    let rules = r#""instruction_id_list": ["punctuation:no_comma"], "kwargs": ["{}"]"#;
+    let turn = |text: &str| format!(r#"[{{"role": "assistant", "content": "{text}"}}]"#);
+    place.write(
+        "sft.jsonl",
+        format!(
+            "{{\"id\": \"a\", \"messages\": {}, {rules}}}\n",
+            turn("a b")
+        ),
+    );
+    let rows = lines(&place.good(&["verify", "sft.jsonl"]).stdout);
+    assert_eq!(
+        (&rows[0]["key"], &rows[0]["strict"]),
+        (&json!("a"), &json!([true]))
+    );
+    let pair = |chosen: &str, rejected: &str| {
+        let (chosen, rejected) = (turn(chosen), turn(rejected));
+        format!("{{\"id\": \"a#0\", \"chosen\": {chosen}, \"rejected\": {rejected}, {rules}}}\n")
+    };
+    place.write("dpo.jsonl", pair("a b", "a, b") + &pair("c", "d"));
+    let finished = place.good(&["verify", "dpo.jsonl"]);
+    let found: Vec<(Value, Value)> = lines(&finished.stdout)
+        .into_iter()
+        .map(|row| (row["of"].clone(), row["strict"][0].clone()))
+        .collect();
+    let expected = [
+        ("chosen", true),
+        ("rejected", false),
+        ("chosen", true),
+        ("rejected", true),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(of, strict)| (json!(of), json!(strict)))
+    );
+    assert!(
+        finished
+            .stderr
+            .contains("chosen: strict 100.00 % of prompts")
+    );
+    assert!(
+        finished
+            .stderr
+            .contains("rejected: strict 50.00 % of prompts")
+    );
+    place.write("dpo.jsonl", format!("{{\"chosen\": \"a\", {rules}}}\n"));
+    let finished = place.run(&["verify", "dpo.jsonl"]);
+    assert_eq!(finished.code, Some(4), "{finished:?}");
+    assert!(finished.stderr.contains("`rejected`"), "{finished:?}");
+}

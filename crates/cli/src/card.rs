@@ -23,7 +23,9 @@ pub(crate) fn names(
     seeds: &[PathBuf],
     prompts: &PromptSet,
 ) -> Names {
-    let seeds = if seeds.is_empty() {
+    let seeds = if manifest.source == data::NO_SEEDS {
+        Vec::new()
+    } else if seeds.is_empty() {
         vec!["built-in".to_owned()]
     } else {
         seeds.iter().map(|path| file_name(path)).collect()
@@ -77,7 +79,7 @@ pub(crate) fn names_of_run(folder: &Path) -> Result<Names> {
 pub(crate) fn describe(
     folder: &Path,
     files: &[String],
-    (manifest, names): (&Manifest, Names),
+    (manifest, names, notes): (&Manifest, Names, String),
     funnel: &Funnel,
 ) -> Result<()> {
     let origin = Origin {
@@ -97,6 +99,7 @@ pub(crate) fn describe(
             unfinished: funnel.unfinished,
             counts: funnel.counts.clone(),
         },
+        notes,
     };
     // What most people come for stands first: answers, then pairs, then by-products.
     let mut files: Vec<&str> = files.iter().map(String::as_str).collect();

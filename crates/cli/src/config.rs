@@ -178,23 +178,28 @@ pub(crate) struct Config {
 }
 
 /// Recipes whose settings may stand in a table of their own.
-const RECIPES: [&str; 2] = ["ultraif", align::TABLE];
+const RECIPES: [&str; 4] = [
+    synth::ultraif::NAME,
+    synth::decif::NAME,
+    synth::complex_to_simple::NAME,
+    align::TABLE,
+];
 
 /// Built-in settings of a recipe; its keys.
 fn recipe_defaults(recipe: &str) -> toml::Table {
-    match recipe {
-        "ultraif" => toml::Table::try_from(synth::ultraif::Settings::default())
-            .expect("the settings are a table without nulls"),
-        align::TABLE => {
-            let keys = align::keys(&align::Settings::default()).into_iter();
-            keys.map(|(key, value)| {
-                let value = Value::try_from(value).expect("the settings have no nulls");
-                (key, value)
-            })
-            .collect()
+    let defaults = match recipe {
+        synth::ultraif::NAME => toml::Table::try_from(synth::ultraif::Settings::default()),
+        synth::decif::NAME => toml::Table::try_from(synth::decif::Settings::default()),
+        synth::complex_to_simple::NAME => {
+            toml::Table::try_from(synth::complex_to_simple::Settings::default())
         }
-        _ => toml::Table::new(),
-    }
+        align::TABLE => align::keys(&align::Settings::default())
+            .into_iter()
+            .map(|(key, value)| Ok((key, Value::try_from(value)?)))
+            .collect(),
+        _ => return toml::Table::new(),
+    };
+    defaults.expect("the settings are a table without nulls")
 }
 
 /// Every setting of every recipe: recipe and key.
@@ -715,6 +720,7 @@ mod tests {
             ("AUTODIDACT_SHARED", "/golden"),
             ("AUTODIDACT_ULTRAIF_SAMPLES", "4"),
             ("AUTODIDACT_ULTRAIF_EVALUATOR", "logits"),
+            ("AUTODIDACT_COMPLEX_TO_SIMPLE_MOST", "4"),
         ]);
         all.set = pairs(&[("ultraif.rule_judge", "false")]);
         let config = Config::read(&all).unwrap();
@@ -733,6 +739,11 @@ mod tests {
         );
         check("ultraif.rule_judge", "false", "--set");
         check("ultraif.threshold", "0.5", "built in");
+        check(
+            "complex-to-simple.most",
+            "4",
+            "$AUTODIDACT_COMPLEX_TO_SIMPLE_MOST",
+        );
         assert_eq!(entries.len(), recipe_keys().count());
         let given: Vec<&str> = config.recipe("ultraif").map(|(key, ..)| key).collect();
         assert_eq!(given, ["evaluator", "rounds", "rule_judge", "samples"]);

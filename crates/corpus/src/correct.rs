@@ -56,7 +56,7 @@ impl Corpus {
             let variables = match step {
                 "correct" => json!({
                     "instruction": scene.whole_query(), "constraints": scene.demands,
-                    "failed": failed, "response": response,
+                    "failed": failed, "found": "", "response": response,
                 }),
                 _ => json!({"failed": failed, "response": response}),
             };

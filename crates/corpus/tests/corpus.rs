@@ -87,7 +87,7 @@ fn variables(document: &Document, user: &str) -> (&'static str, Value) {
             let instruction = between(request, "[request]: ", "\n");
             let variables = json!({
                 "instruction": instruction, "constraints": ["any"], "failed": failed,
-                "response": response,
+                "found": "any", "response": response,
             });
             ("complex-to-simple/correct", variables)
         }
@@ -682,4 +682,46 @@ fn a_mix_has_to_leave_kinds_that_go_together() {
     }
     let error = Mix::parse(&format!("{text}\"keywords:existence\" = 0.0\n")).unwrap_err();
     assert!(error.to_string().contains("at least 8"), "{error}");
+}
+
+#[test]
+fn the_model_s_wordings_of_constraints_are_those_of_the_corpus() {
+    let prompts = PromptSet::with_overrides(&folder()).unwrap();
+    let mut state = 5_u64;
+    let mut bits = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state ^ state >> 31
+    };
+    let (mut known, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for kind in verify::compose::Kind::ALL {
+        for choice in 0..90_u64 {
+            let material = verify::compose::Material::default();
+            let constraint = verify::compose::sample(kind, &material, &mut bits);
+            let text = verify::compose::describe(&constraint, choice);
+            let variables = json!({
+                "id": kind.id(), "kwargs": constraint.kwargs(), "text": text, "choice": choice,
+            });
+            let form = prompts.get("complex-to-simple/constraint");
+            let said = form.render(variables).unwrap()[0].content.clone();
+            if said == text {
+                others.insert(kind.id());
+                continue;
+            }
+            known.insert(kind.id());
+            let read = read_demand(&said).unwrap_or_else(|| panic!("{said}"));
+            assert_eq!(read.rule(), Some(&constraint), "{said}");
+            verify::compose::mentions_parameters(&constraint, &said)
+                .unwrap_or_else(|error| panic!("{said}: {error}"));
+            let form = prompts.get("complex-to-simple/instruction");
+            let variables =
+                json!({"seed": "Say it.", "constraints": [said, said], "choice": choice});
+            let whole = form.render(variables).unwrap()[0].content.clone();
+            assert_eq!(whole, format!("Say it. {said} {said}"));
+        }
+    }
+    // All rules of the corpus; lists of words and the second marker are said as everywhere else.
+    assert_eq!(known.len(), corpus::RULES.len());
+    assert_eq!(others.len(), 3 + 3, "{others:?}");
 }

@@ -6,6 +6,7 @@
 mod card;
 mod trainers;
 
+pub use card::NO_SEEDS;
 pub(crate) use card::{CARD_FILE, Counts, read_counts};
 pub(crate) use trainers::{INFO_FILE, LLAMAFACTORY_FOLDER, TrainerEntry};
 
@@ -40,6 +41,8 @@ pub struct Origin {
     pub names: Names,
     /// Where the rows ended.
     pub funnel: FunnelCounts,
+    /// What else is to be told, in Markdown.
+    pub notes: String,
 }
 
 /// What people call the things that made a dataset; kept in the run's folder, since digests

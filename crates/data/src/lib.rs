@@ -23,7 +23,9 @@ mod show;
 mod source;
 
 pub use check::{CheckReport, FileCheck, Finding, check_dataset};
-pub use dataset::{DatasetError, FunnelCounts, Kind, Names, Origin, PromptFacts, describe_dataset};
+pub use dataset::{
+    DatasetError, FunnelCounts, Kind, NO_SEEDS, Names, Origin, PromptFacts, describe_dataset,
+};
 pub use generator::{Generator, Pending, Reply, pending};
 pub use outcome::{Outcome, Record, Rejection, Verdict};
 pub use request::{

@@ -72,6 +72,7 @@ fn origin() -> Origin {
             unfinished: 0,
             counts: counted("select.responses", 9),
         },
+        notes: "## Of its own\n\nsome words\n\n".into(),
     }
 }
 
@@ -143,6 +144,7 @@ fn the_card_tells_what_made_the_rows_and_invents_no_licence() {
         "| rejected at select: no_response_passes | 1 |",
         "| read | 5 |",
         "| select.responses | 9 |",
+        "## Of its own\n\nsome words\n\n## What made them",
         "| judge | `a-model` | `d1` |",
         "| toy/judge | `d2` | temperature 0.7 | a paper |",
         "| samples | `5` |",

@@ -1,19 +1,15 @@
 //! Folders written as GGUF files and read again: the same logits, the same tokens, the same
 //! bytes as a converter written apart; and what is refused.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests fail by panicking and say what they measured"
-)]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;
 
 use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use common::{logits_in_chunks, worst};
+use common::{bits, logits_in_chunks, worst};
 use model::{
-    Conversation, GgufExport, GgufFile, GgufReport, GgufWeights, KvType, LoadAs, LoadOptions,
-    ModelConfig, ModelError, ModelFiles, Special, Tokenizer,
+    Architecture, Conversation, GgufExport, GgufFile, GgufReport, GgufWeights, KvType, LoadAs,
+    LoadOptions, ModelConfig, ModelError, ModelFiles, Special, Tokenizer,
 };
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -21,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use testkit::fixtures::{self, Golden, MODELS, Values, read_weights};
+use testkit::fixtures::{self, Golden, MODELS, Values};
 use testkit::gguf_writer::{GgufTwin, fixture_twin, gguf_twin};
 use testkit::random_model::random_weights;
 
@@ -49,7 +45,7 @@ fn toy_tokenizer() -> Value {
             "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
             "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
         "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "merges": ["h e", "l l", ["he", "ll"], "Ġ t", "Ġt he", "' s", "1 2"], "vocab": vocab}})
+        "model": {"type": "BPE", "merges": [["h", "e"], ["l", "l"], ["he", "ll"], ["Ġ", "t"], ["Ġt", "he"], ["'", "s"], ["1", "2"]], "vocab": vocab}})
 }
 
 const TEMPLATE: &str =
@@ -193,20 +189,29 @@ fn the_file_computes_what_the_folder_computes() {
     for name in MODELS.into_iter().filter(|name| *name != "qwen2_window") {
         let folder = Folder::fixture(name);
         let tokens = Golden::read(&fixtures::folder(name)).tokens(300);
-        // As q and k are summed in another order, the last bits differ.
+        let config = ModelFiles::open(&folder.model()).unwrap().config().unwrap();
+        let reordered = matches!(
+            config.architecture,
+            Architecture::Llama | Architecture::Mistral
+        );
+        // Where the rows of q and k are reordered, their products are summed in another order:
+        // the last bits differ, and rounding activations to 8 bits makes steps out of that.
         for (weights, load_as, bound) in [
-            (GgufWeights::F32, LoadAs::F32, 1e-6),
-            (GgufWeights::Stored, LoadAs::Stored, 1e-6),
-            // Rounding activations to 8 bits makes steps out of last bits.
-            (GgufWeights::Q8_0, LoadAs::Q8_0, 5e-3),
+            (GgufWeights::F32, LoadAs::F32, 5e-6),
+            (GgufWeights::Stored, LoadAs::Stored, 5e-6),
+            (GgufWeights::Q8_0, LoadAs::Q8_0, 2.5e-2),
         ] {
             let report = folder.export(weights).unwrap();
             assert_eq!((report.merged, report.notes.len()), (0, 0), "{report:?}");
-            let here = wide(&logits(&folder.model(), load_as, &tokens));
+            let here = logits(&folder.model(), load_as, &tokens);
             let there = logits(&folder.output(), LoadAs::Stored, &tokens);
-            let distance = worst(&there, &here, 64);
+            assert!(
+                reordered || bits(&here) == bits(&there),
+                "{name} {weights:?}"
+            );
+            let distance = worst(&there, &wide(&here), 64);
             println!("{name} {weights:?}: {distance:.2e}");
-            assert!(distance < bound, "{name} {weights:?}: {distance:e}");
+            assert!(distance <= bound, "{name} {weights:?}: {distance:e}");
         }
     }
 }
@@ -661,6 +666,8 @@ fn it_stops_when_told_to_and_tells_how_far_it_is() {
 fn small_with(vocabulary: usize) -> Folder {
     let mut config: Value = serde_json::from_str(testkit::tiny::CONFIG).unwrap();
     config["vocab_size"] = json!(vocabulary);
+    config["eos_token_id"] = json!(null); // would be a token of ordinary text
+    config["bos_token_id"] = json!(null);
     let text = config.to_string();
     let config = ModelConfig::from_hf_json(Path::new("config.json"), &text).unwrap();
     Folder::new(&text, &random_weights(&config, 1))

@@ -62,6 +62,16 @@ impl StopSignal {
     }
 }
 
+/// Which rows of its source a phase drives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Those of the run's shard.
+    #[default]
+    Shard,
+    /// All of them: a pool that every shard needs whole.
+    Whole,
+}
+
 /// How a phase is driven.
 #[derive(Debug, Clone)]
 pub struct DriveOptions {
@@ -73,6 +83,8 @@ pub struct DriveOptions {
     pub max_rows: Option<u64>,
     /// Ends early, losing nothing.
     pub stop: StopSignal,
+    /// Which rows.
+    pub part: Part,
 }
 
 impl Default for DriveOptions {
@@ -82,6 +94,7 @@ impl Default for DriveOptions {
             accept: None,
             max_rows: None,
             stop: StopSignal::default(),
+            part: Part::default(),
         }
     }
 }
@@ -141,6 +154,8 @@ pub(crate) struct Phase<'a> {
     pub(crate) recipe: &'a str,
     pub(crate) shard: Shard,
     pub(crate) run_seed: u64,
+    /// Calls and tokens of the phases that this invocation drove before.
+    pub(crate) used_before: &'a BTreeMap<String, StageUse>,
 }
 
 /// Who is told of rows and progress.
@@ -564,7 +579,10 @@ where
     }
 
     fn save_counters(&self) -> Result<(), PipelineError> {
-        let stages = self.shared.stages.borrow();
+        let mut stages = self.phase.used_before.clone();
+        for (stage, one) in self.shared.stages.borrow().iter() {
+            *stages.entry(stage.clone()).or_default() += *one;
+        }
         self.phase.log.save_use(self.phase.invocation, &stages)
     }
 

@@ -28,7 +28,7 @@ mod run;
 pub mod testing;
 mod ticker;
 
-pub use driver::{Admit, AdmitAll, DriveOptions, Progress, Report, Sourced, StopSignal};
+pub use driver::{Admit, AdmitAll, DriveOptions, Part, Progress, Report, Sourced, StopSignal};
 pub use error::PipelineError;
 pub use export::REJECTED_FILE;
 pub use funnel::Funnel;

@@ -98,6 +98,16 @@ pub struct StageUse {
     pub completion_tokens: u64,
 }
 
+impl std::ops::AddAssign for StageUse {
+    fn add_assign(&mut self, other: Self) {
+        self.asked += other.asked;
+        self.reused += other.reused;
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.completion_tokens += other.completion_tokens;
+    }
+}
+
 /// What all rows of a phase share; everything runs on one thread.
 pub(crate) struct Shared<'a> {
     pub(crate) log: &'a CallLog,

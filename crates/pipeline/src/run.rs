@@ -1,14 +1,16 @@
 //! A run's folder: its lock, its log, and what is written from them.
 
 use crate::call_log::{CallLog, Walk};
-use crate::driver::{Admit, DriveOptions, Hooks, Phase, Progress, Report, Sourced, drive};
+use crate::driver::{Admit, DriveOptions, Hooks, Part, Phase, Progress, Report, Sourced, drive};
 use crate::error::PipelineError;
 use crate::export::Writers;
 use crate::funnel::Funnel;
-use crate::llm::{Llm, Roles, Stop};
+use crate::llm::{Llm, Roles, StageUse, Stop};
 use crate::lock::Lock;
-use crate::manifest::{Manifest, OnChange};
+use crate::manifest::{Manifest, OnChange, Shard};
 use data::Outcome;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,8 @@ pub struct Run {
     recipe: String,
     invocation: i64,
     changes: Vec<String>,
+    /// Calls and tokens of the phases driven so far.
+    used: RefCell<BTreeMap<String, StageUse>>,
     _lock: Lock,
 }
 
@@ -62,6 +66,7 @@ impl Run {
             manifest,
             invocation,
             changes,
+            used: RefCell::default(),
             _lock: lock,
         })
     }
@@ -105,22 +110,32 @@ impl Run {
     where
         R: AsyncFn(&T, &Llm<'_>) -> Result<(), Stop>,
     {
+        let used_before = self.used.borrow().clone();
         let phase = Phase {
             name: phase,
             log: &self.log,
             invocation: self.invocation,
             recipe: &self.recipe,
-            shard: self.manifest.shard,
+            shard: match options.part {
+                Part::Shard => self.manifest.shard,
+                Part::Whole => Shard::ALL,
+            },
             run_seed: self.manifest.seed,
+            used_before: &used_before,
         };
-        drive(
+        let report = drive(
             &phase,
             source,
             roles,
             options,
             recipe,
             Hooks { admit, observe },
-        )
+        )?;
+        let mut used = self.used.borrow_mut();
+        for (stage, one) in &report.progress.stages {
+            *used.entry(stage.clone()).or_default() += *one;
+        }
+        Ok(report)
     }
 
     /// Writes the files of the data from the rows of `phase` that ended under this recipe, in

@@ -12,12 +12,32 @@ use std::path::Path;
 /// Every prompt of the program: path below `prompts/`, text.
 const EMBEDDED: &[(&str, &str)] = &[
     (
+        "complex-to-simple/constraint.md",
+        include_str!("../../../prompts/complex-to-simple/constraint.md"),
+    ),
+    (
         "complex-to-simple/correct.md",
         include_str!("../../../prompts/complex-to-simple/correct.md"),
     ),
     (
         "complex-to-simple/correct_alone.md",
         include_str!("../../../prompts/complex-to-simple/correct_alone.md"),
+    ),
+    (
+        "complex-to-simple/instruction.md",
+        include_str!("../../../prompts/complex-to-simple/instruction.md"),
+    ),
+    (
+        "complex-to-simple/keywords.md",
+        include_str!("../../../prompts/complex-to-simple/keywords.md"),
+    ),
+    (
+        "complex-to-simple/respond.md",
+        include_str!("../../../prompts/complex-to-simple/respond.md"),
+    ),
+    (
+        "complex-to-simple/rewrite.md",
+        include_str!("../../../prompts/complex-to-simple/rewrite.md"),
     ),
     (
         "decif/conflict.md",

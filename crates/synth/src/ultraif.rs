@@ -6,7 +6,6 @@
 mod agreement;
 mod answering;
 mod composing;
-mod judging;
 mod lineage;
 mod outputs;
 mod settings;
@@ -15,16 +14,15 @@ pub use agreement::{Agreement, agreement};
 pub use settings::{Composer, Evaluator, Rounds, Selection, Settings, SettingsError, Stage, Want};
 
 use crate::filters::{Contamination, language_of};
+use crate::judging::Criterion;
+use crate::outputs::{SENTENCE_CHARS, is_cut, parse_whole, rewrite_limit};
 use crate::prompts::{PromptError, PromptSet};
-use crate::rules::{Rule, rule_for};
+use crate::rules::rule_for;
 use answering::respond_and_evaluate;
 use composing::{compose, composer_input};
-use data::{Completion, FinishReason, Generate, Grammar, Message};
+use data::{Generate, Grammar, Message};
 use futures::future::try_join_all;
-use outputs::{
-    Augmented, Decomposed, Question, SENTENCE_CHARS, decompose_grammar, is_cut, parse,
-    question_grammar, rewrite_limit,
-};
+use outputs::{Augmented, Decomposed, Question, decompose_grammar, question_grammar};
 use pipeline::{Llm, Stop, reject};
 use serde_json::{Value, json};
 
@@ -35,7 +33,7 @@ pub const RECIPE: &str = "ultraif 2";
 /// Roles that may have a model of their own.
 pub const ROLES: [&str; 5] = ["decompose", "question", "compose", "respond", "judge"];
 /// Verdicts of both evaluators, where both judge.
-pub const AGREEMENT_FILE: &str = "agreement.jsonl";
+pub const AGREEMENT_FILE: &str = crate::judging::AGREEMENT_FILE;
 
 /// What a run of the recipe is made of.
 #[derive(Debug, Clone)]
@@ -60,22 +58,18 @@ pub(crate) struct Instruction {
     pub(crate) added: usize,
 }
 
-/// What an answer is judged by: a question for a model, and a rule if there is one.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Criterion {
-    pub(crate) question: String,
-    pub(crate) rule: Option<Rule>,
-}
-
-impl Criterion {
-    /// For a constraint of `request`, as far as it stands in words of its own.
-    fn new(constraint: Option<&str>, question: String, request: &str, settings: &Settings) -> Self {
-        let rule = (settings.rule_judge || settings.evaluator == Evaluator::Rules)
-            .then(|| rule_for(constraint, &question, request));
-        Self {
-            question,
-            rule: rule.flatten(),
-        }
+/// The criterion of a constraint of `request`, as far as it stands in words of its own.
+fn criterion(
+    constraint: Option<&str>,
+    question: String,
+    request: &str,
+    settings: &Settings,
+) -> Criterion {
+    let rule = (settings.rule_judge || settings.evaluator == Evaluator::Rules)
+        .then(|| rule_for(constraint, &question, request));
+    Criterion {
+        question,
+        rule: rule.flatten(),
     }
 }
 
@@ -192,7 +186,7 @@ async fn take_apart(
     let judged = parts.constraints.iter().zip(questions);
     let criteria = judged.filter_map(|(part, question)| {
         let constraint = Some(part.constraint.as_str());
-        Some(Criterion::new(
+        Some(criterion(
             constraint,
             question?,
             &instruction.query,
@@ -350,19 +344,4 @@ impl Context {
         let messages = self.render(id, variables)?;
         Ok(self.prompts.get(id).request(messages, seed, Some(grammar)))
     }
-}
-
-/// A whole answer, read; else the row is rejected at `stage`.
-fn parse_whole<T: serde::de::DeserializeOwned>(
-    answer: &Completion,
-    stage: &str,
-) -> Result<T, Stop> {
-    if answer.finish_reason == FinishReason::Length {
-        return Err(reject(
-            stage,
-            "truncated",
-            "the answer was cut by the token limit",
-        ));
-    }
-    parse(&answer.text).map_err(|reason| reject(stage, "unparsed", reason))
 }

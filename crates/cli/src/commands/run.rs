@@ -91,7 +91,12 @@ pub(crate) fn merge(args: &RunMergeArgs) -> Result<()> {
         shard: Shard::ALL,
         ..status.manifest
     };
-    card::describe(&args.output, &export.files, (&manifest, names), &funnel)?;
+    card::describe(
+        &args.output,
+        &export.files,
+        (&manifest, names, String::new()),
+        &funnel,
+    )?;
     output::print_line(&funnel_table(&funnel))?;
     output::say(&format!(
         "merged into {}",

@@ -8,9 +8,11 @@
 //! - `settings.rs`: preset, configuration, flags; benchmarks to keep clear of.
 //! - `pass.rs`: phases over the models that are in memory; models that take turns.
 //! - `ended.rs`: what a run came to, for people and programs.
-//! - `ultraif.rs`: the recipes' own parts.
+//! - `ultraif.rs`, `decif.rs`, `complex_to_simple.rs`: the recipes' own parts.
 
 pub(crate) mod args;
+pub(crate) mod complex_to_simple;
+pub(crate) mod decif;
 mod ended;
 mod job;
 mod pass;
@@ -34,7 +36,7 @@ use pipeline::{Admit, Manifest, Report, Run};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use synth::prompts::PromptSet;
 
@@ -42,6 +44,8 @@ use synth::prompts::PromptSet;
 pub(crate) fn run(env: &mut Env, command: &SynthCommand) -> Result<ExitCode> {
     match command {
         SynthCommand::Ultraif(args) => ultraif::run(env, args),
+        SynthCommand::Decif(args) => decif::run(env, args),
+        SynthCommand::ComplexToSimple(args) => complex_to_simple::run(env, args),
         SynthCommand::Agree(args) => ultraif::agree(env, args),
     }
 }
@@ -64,6 +68,14 @@ pub(crate) trait Recipe {
     /// # Errors
     /// What the pass says.
     fn drive(&self, pass: &mut Pass<'_>) -> Result<Report>;
+    /// What its card tells beside the tables, in Markdown, once the files in the run's folder
+    /// are written.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    fn notes(&self, _folder: &Path) -> Result<String> {
+        Ok(String::new())
+    }
     /// What to do after a run that was not stopped and not short.
     fn next(&self, job: &Job) -> String {
         format!("autodidact data check {}", job.output.display())
@@ -112,6 +124,8 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
         .unwrap_or((&manifest.recipe, ""));
     let export = match name {
         synth::ultraif::NAME => ultraif::export_of(manifest.settings.clone()),
+        synth::decif::NAME => decif::export_of(manifest.settings.clone()),
+        synth::complex_to_simple::NAME => complex_to_simple::export_of(manifest.settings.clone()),
         _ => Err(Failure::input("this program has no such recipe")),
     };
     export.with_context(|| format!("the run is of `{}`", manifest.recipe))
@@ -166,10 +180,11 @@ pub(crate) fn execute(env: &mut Env, job: &Job, recipe: &dyn Recipe) -> Result<E
     let mut export = recipe.export();
     let file_names: Vec<&str> = export.files.iter().map(String::as_str).collect();
     let funnel = run.export(export.phase, &file_names, job.accept, export.admit.as_mut())?;
+    let notes = recipe.notes(run.folder())?;
     card::describe(
         run.folder(),
         &export.files,
-        (run.manifest(), names),
+        (run.manifest(), names, notes),
         &funnel,
     )?;
     Ok(Ended {

@@ -7,7 +7,7 @@ use crate::request;
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use verify::{Accuracy, Instruction, Judgement, Suite, Verdict};
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// JSONL with response, instruction_id_list, kwargs and, if you like, key and prompt
-    /// [default: standard input]
+    /// JSONL with response, instruction_id_list, kwargs and, if you like, key and prompt; or a
+    /// dataset with messages, or with chosen and rejected [default: standard input]
     #[arg(value_name = "FILE", conflicts_with_all = ["constraints", "responses"])]
     pub(crate) file: Option<PathBuf>,
     /// JSONL with instruction_id_list and kwargs, by key or prompt
@@ -48,8 +48,7 @@ pub(crate) fn run(_: &Env, args: &VerifyArgs) -> Result<()> {
     let name = source.map_or("standard input".to_owned(), |path| {
         path.display().to_string()
     });
-    let (mut strict, mut loose) = (Accuracy::default(), Accuracy::default());
-    let mut unsupported = 0;
+    let mut tallies = BTreeMap::<Part, Tally>::new();
     for (index, line) in open(source)?.lines().enumerate() {
         let bad = |reason: String| Failure::input(format!("{name}: line {}: {reason}", index + 1));
         let line = line.map_err(|error| bad(error.to_string()))?;
@@ -58,17 +57,83 @@ pub(crate) fn run(_: &Env, args: &VerifyArgs) -> Result<()> {
         }
         let row = Row::parse(&line, constraints.as_ref()).map_err(bad)?;
         let instructions = row.instructions(suite).map_err(bad)?;
-        let verdicts = Verdicts::of(suite, &instructions, &row.response);
-        output::print_line(&verdicts.as_json(&row.key).to_string())?;
-        if verdicts.is_whole() {
-            strict.add(&verdicts.judged.strict);
-            loose.add(&verdicts.judged.loose);
-        } else {
-            unsupported += 1;
+        for (part, response) in &row.responses {
+            let verdicts = Verdicts::of(suite, &instructions, response);
+            output::print_line(&verdicts.as_json(&row.key, *part).to_string())?;
+            tallies.entry(*part).or_default().add(&verdicts);
         }
     }
-    output::say(&summary(&strict, &loose, unsupported));
+    if tallies.is_empty() {
+        tallies.entry(Part::Response).or_default();
+    }
+    for (part, tally) in &tallies {
+        output::say(&format!("{}{}", part.title(), tally.in_words()));
+    }
     Ok(())
+}
+
+/// Which answer of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// The only one.
+    Response,
+    /// The better one of a pair.
+    Chosen,
+    /// The other one.
+    Rejected,
+}
+
+impl Part {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Response => None,
+            Self::Chosen => Some("chosen"),
+            Self::Rejected => Some("rejected"),
+        }
+    }
+
+    fn title(self) -> String {
+        self.name()
+            .map_or_else(String::new, |name| format!("{name}: "))
+    }
+}
+
+/// What was found so far.
+#[derive(Debug, Default)]
+struct Tally {
+    strict: Accuracy,
+    loose: Accuracy,
+    /// Rows with a rule that has no verdict.
+    unsupported: u64,
+}
+
+impl Tally {
+    fn add(&mut self, verdicts: &Verdicts) {
+        if verdicts.is_whole() {
+            self.strict.add(&verdicts.judged.strict);
+            self.loose.add(&verdicts.judged.loose);
+        } else {
+            self.unsupported += 1;
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let share = |accuracy: &Accuracy| {
+            let percent =
+                |part: Option<f64>| part.map_or("-".into(), |part| format!("{part:.2} %"));
+            format!(
+                "{} of prompts, {} of instructions",
+                percent(accuracy.prompt_percent()),
+                percent(accuracy.instruction_percent())
+            )
+        };
+        let more = match self.unsupported {
+            0 => String::new(),
+            rows => format!("; {rows} rows have a rule that is not supported and are left out"),
+        };
+        let (strict, loose) = (share(&self.strict), share(&self.loose));
+        format!("strict {strict}; loose {loose}{more}")
+    }
 }
 
 /// Constraints by key and by prompt.
@@ -103,10 +168,10 @@ impl Constraints {
     }
 }
 
-/// A response with its constraints.
+/// Responses with their constraints.
 struct Row {
     key: Value,
-    response: String,
+    responses: Vec<(Part, String)>,
     ids: Vec<String>,
     kwargs: Vec<Map<String, Value>>,
 }
@@ -115,11 +180,7 @@ impl Row {
     fn parse(line: &str, constraints: Option<&Constraints>) -> Result<Self, String> {
         let row: Map<String, Value> =
             serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
-        let response = row
-            .get("response")
-            .and_then(Value::as_str)
-            .ok_or("`response` is missing or no text")?
-            .to_owned();
+        let responses = responses(&row)?;
         let rules = match constraints {
             None => &row,
             Some(Constraints(known)) => {
@@ -134,11 +195,12 @@ impl Row {
             key: rules
                 .get("key")
                 .or(row.get("key"))
+                .or(row.get("id"))
                 .cloned()
                 .unwrap_or(Value::Null),
-            response,
+            responses,
             ids: list(rules, "instruction_id_list")?,
-            kwargs: list(rules, "kwargs")?,
+            kwargs: kwargs(rules)?,
         })
     }
 
@@ -153,6 +215,44 @@ impl Row {
         let parsed = suite.parse_all(&self.ids, &self.kwargs);
         parsed.map_err(|error| error.to_string())
     }
+}
+
+/// The `response` of a row; of a dataset's row the last turn of `messages`, or those of
+/// `chosen` and `rejected`.
+fn responses(row: &Map<String, Value>) -> Result<Vec<(Part, String)>, String> {
+    let text = |field: &str| -> Result<String, String> {
+        let text = match row.get(field) {
+            Some(Value::Array(turns)) => turns.last().and_then(|turn| turn.get("content")),
+            value => value,
+        };
+        let text = text.and_then(Value::as_str);
+        text.map(str::to_owned)
+            .ok_or_else(|| format!("`{field}` is missing or no text"))
+    };
+    let has = |field: &str| row.contains_key(field);
+    match () {
+        () if has("response") => Ok(vec![(Part::Response, text("response")?)]),
+        () if has("chosen") => Ok(vec![
+            (Part::Chosen, text("chosen")?),
+            (Part::Rejected, text("rejected")?),
+        ]),
+        () if has("messages") => Ok(vec![(Part::Response, text("messages")?)]),
+        () => Err("`response` is missing or no text".to_owned()),
+    }
+}
+
+/// The parameters of each instruction: objects, or texts of objects, as datasets have them whose
+/// columns are of one type.
+fn kwargs(row: &Map<String, Value>) -> Result<Vec<Map<String, Value>>, String> {
+    let each: Vec<Value> = list(row, "kwargs")?;
+    let read = |value: Value| {
+        let object = match value {
+            Value::String(text) => serde_json::from_str(&text),
+            value => serde_json::from_value(value),
+        };
+        object.map_err(|error| format!("`kwargs`: {error}"))
+    };
+    each.into_iter().map(read).collect()
 }
 
 /// What identifies a row: the prompt's text, or the key behind a mark that no prompt begins
@@ -198,7 +298,7 @@ impl Verdicts {
     }
 
     /// A rule without a verdict has `null`s and says why.
-    fn as_json(&self, key: &Value) -> Value {
+    fn as_json(&self, key: &Value, part: Part) -> Value {
         let known = |verdicts: &[Verdict]| -> Vec<Option<bool>> {
             let pairs = verdicts.iter().zip(&self.unsupported);
             pairs
@@ -212,10 +312,14 @@ impl Verdicts {
                 None => verdict.reason.clone(),
             })
             .collect();
-        json!({
+        let mut line = json!({
             "key": key, "strict": known(&self.judged.strict), "loose": known(&self.judged.loose),
             "reasons": reasons,
-        })
+        });
+        if let Some(name) = part.name() {
+            line["of"] = json!(name);
+        }
+        line
     }
 }
 
@@ -227,20 +331,4 @@ fn open(path: Option<&Path>) -> Result<Box<dyn BufRead>> {
             Ok(Box::new(BufReader::new(file)))
         }
     }
-}
-
-fn summary(strict: &Accuracy, loose: &Accuracy, unsupported: u64) -> String {
-    let share = |accuracy: &Accuracy| {
-        let percent = |part: Option<f64>| part.map_or("-".into(), |part| format!("{part:.2} %"));
-        format!(
-            "{} of prompts, {} of instructions",
-            percent(accuracy.prompt_percent()),
-            percent(accuracy.instruction_percent())
-        )
-    };
-    let more = match unsupported {
-        0 => String::new(),
-        rows => format!("; {rows} rows have a rule that is not supported and are left out"),
-    };
-    format!("strict {}; loose {}{more}", share(strict), share(loose))
 }

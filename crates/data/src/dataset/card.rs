@@ -9,6 +9,9 @@ use std::fmt::Write;
 /// Name of the card.
 pub(crate) const CARD_FILE: &str = "README.md";
 
+/// Digest of the seeds of a recipe that has none.
+pub const NO_SEEDS: &str = "none";
+
 const FILES_HEAD: &str = "| file | rows | what |";
 const FUNNEL_HEAD: &str = "| rows of the seeds | rows |";
 
@@ -29,14 +32,19 @@ pub(crate) fn render(files: &[FileFacts], origin: &Origin) -> String {
     let recipe = cell(&origin.recipe);
     let part = origin.part.as_ref();
     let part = part.map_or(String::new(), |part| format!(", part {part} of its seeds"));
+    let from = match origin.names.seeds.is_empty() && origin.source_digest == NO_SEEDS {
+        true => "",
+        false => ", from seed prompts",
+    };
     let _ = write!(
         text,
-        "# Instruction data made with {recipe}\n\nSynthetic: written and judged by language models, from seed prompts. Made with {} (recipe {recipe}, seed {}{part}).\n\n",
+        "# Instruction data made with {recipe}\n\nSynthetic: written and judged by language models{from}. Made with {} (recipe {recipe}, seed {}{part}).\n\n",
         cell(&origin.program),
         origin.seed,
     );
     text.push_str(&files_table(files));
     text.push_str(&funnel_tables(origin));
+    text.push_str(&origin.notes);
     text.push_str(&origin_tables(origin));
     text.push_str(LICENCE);
     text.push_str(&usage(files));
@@ -119,7 +127,9 @@ fn funnel_tables(origin: &Origin) -> String {
 fn origin_tables(origin: &Origin) -> String {
     let names = &origin.names;
     let seeds: Vec<String> = names.seeds.iter().map(|name| code(name)).collect();
-    let seeds = if seeds.is_empty() {
+    let seeds = if origin.source_digest == NO_SEEDS {
+        "none".to_owned()
+    } else if seeds.is_empty() {
         "not known by name".to_owned()
     } else {
         seeds.join(", ")

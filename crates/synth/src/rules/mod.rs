@@ -3,13 +3,19 @@
 //! What is recognised is recognised whole: every word of a constraint or question has to be
 //! accounted for, else there is no rule and the model judges. [`recognise`] knows
 //!
-//! - each phrasing of the checkers' own describer (`described.rs`), and
+//! - each phrasing of the checkers' own describer (`described.rs`),
+//! - each of the plain phrasebook that the embedded model speaks (`phrasebook.rs`), and
 //! - how people and models usually put the same demands (`phrased.rs`, over the normal form of
 //!   `normal.rs`).
 
 mod described;
 mod normal;
+mod phrasebook;
 mod phrased;
+mod phrases;
+
+pub use phrasebook::{PHRASEBOOK, Phrases};
+pub use phrases::{capture, fill, fill_with, number, phrases, read_demand, read_question};
 
 use normal::Normal;
 use serde::Serialize;
@@ -51,6 +57,17 @@ impl Rule {
             all: Vec::new(),
             none: constraints.into_iter().map(Instruction::IfEval).collect(),
         }
+    }
+
+    /// The constraints that have to be followed; `None` if some must not be, or if one is not
+    /// IFEval's.
+    pub(crate) fn constraints(&self) -> Option<Vec<Constraint>> {
+        let all = self.all.iter().map(|one| match one {
+            Instruction::IfEval(constraint) => Some(constraint.clone()),
+            Instruction::IfBench(_) | Instruction::MultiIf(_) => None,
+        });
+        all.collect::<Option<Vec<_>>>()
+            .filter(|_| self.none.is_empty())
     }
 
     /// The reference's strict verdict on `response`; a blank one follows nothing.
@@ -106,8 +123,20 @@ pub fn recognise(text: &str, request: &str) -> Option<Rule> {
     if text.len() > LONGEST {
         return None;
     }
-    let described = described::recognise(text.trim()).map(|one| Rule::all([one]));
-    described.or_else(|| phrased::recognise(&Normal::of(text)?, request))
+    let described = described::recognise(text.trim());
+    let plain = || read_demand(text).or_else(|| read_question(text));
+    let plain = || plain().filter(|one| phrased::admits(one, request));
+    let known = described.or_else(plain).map(|one| Rule::all([one]));
+    known.or_else(|| phrased::recognise(&Normal::of(text)?, request))
+}
+
+/// The constraint that `text` demands, if it is one and no other.
+pub(crate) fn constraint_in(text: &str, request: &str) -> Option<Constraint> {
+    let rule = recognise(text, request)?;
+    match (rule.all.as_slice(), rule.none.as_slice()) {
+        ([Instruction::IfEval(constraint)], []) => Some(constraint.clone()),
+        _ => None,
+    }
 }
 
 /// Longer texts say more than a rule checks, in bytes.

@@ -1,8 +1,6 @@
 //! How people and models put demands that a checker knows. Every pattern is anchored at both
 //! ends, so that a text with more in it than the demand is not recognised.
 
-mod plain;
-
 use super::Rule;
 use super::described::keyword;
 use super::normal::Normal;
@@ -39,14 +37,7 @@ pub(super) fn recognise(normal: &Normal, request: &str) -> Option<Rule> {
 }
 
 static PHRASES: LazyLock<Vec<Phrase>> = LazyLock::new(|| {
-    let all = [
-        lengths(),
-        words(),
-        languages_and_case(),
-        forms(),
-        ends(),
-        plain::phrases(),
-    ];
+    let all = [lengths(), words(), languages_and_case(), forms(), ends()];
     all.into_iter().flatten().collect()
 });
 
@@ -309,9 +300,19 @@ fn language(found: &Captures<'_>, _: &Normal, _: &str) -> Option<Rule> {
     }]))
 }
 
+/// Whether the checker of this constraint wants no more than `request` does.
+pub(super) fn admits(constraint: &Constraint, request: &str) -> bool {
+    match constraint {
+        Constraint::EnglishCapital | Constraint::EnglishLowercase => {
+            language_of(request).as_deref() == Some("en")
+        }
+        _ => true,
+    }
+}
+
 /// The checkers of letter case want English too.
 fn english(request: &str, constraint: Constraint) -> Option<Rule> {
-    (language_of(request).as_deref() == Some("en")).then(|| Rule::all([constraint]))
+    admits(&constraint, request).then(|| Rule::all([constraint]))
 }
 
 fn forms() -> Vec<Phrase> {

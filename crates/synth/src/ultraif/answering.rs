@@ -1,17 +1,13 @@
 //! Answers to an instruction: samples in waves, verdicts, and which of them become data.
 
-use super::judging::{Verdict, judge};
 use super::lineage::of_responses;
 use super::{Context, Instruction};
-use crate::filters::is_refusal;
-use crate::ultraif::settings::{Evaluator, Selection, Settings, Stage, Want};
-use data::{Completion, FinishReason, Generate, Message};
-use futures::future::try_join_all;
+use crate::answers::{Sample, Want, Waves, respond_in_waves, why_nothing};
+use crate::judging::{Bench, Evaluator, Examined, judge};
+use crate::ultraif::settings::{Selection, Stage};
+use data::{Completion, Generate, Message};
 use pipeline::{Llm, Stop, reject};
 use serde_json::json;
-
-/// Samples of the first wave where samples stop early.
-const FIRST_WAVE: usize = 2;
 
 /// Rounds of composing: asked for, and reached by this row.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +85,7 @@ async fn answer_one(
             "there is nothing to judge by",
         ));
     }
-    let samples = respond_in_waves(instruction, level.reached, context, llm).await?;
+    let samples = respond(instruction, level.reached, context, llm).await?;
     if settings.does(Stage::Evaluate) {
         return select(instruction, &samples, (level, is_last), context, llm);
     }
@@ -100,32 +96,8 @@ async fn answer_one(
     Ok(true)
 }
 
-/// A response with what was said of it.
-pub(super) struct Sample {
-    pub(super) index: usize,
-    /// What it was drawn with.
-    pub(super) seed: u64,
-    text: String,
-    /// Why it cannot become data, whatever its verdicts.
-    unusable: Option<&'static str>,
-    pub(super) verdicts: Vec<Verdict>,
-}
-
-impl Sample {
-    /// Every question was answered YES.
-    fn passes(&self) -> bool {
-        self.unusable.is_none() && self.verdicts.iter().all(|verdict| verdict.yes)
-    }
-
-    /// Some question was answered NO; one without an answer says nothing about the response.
-    fn fails(&self) -> bool {
-        self.unusable.is_none() && self.verdicts.iter().any(Verdict::is_no)
-    }
-}
-
-/// Samples from one prefill, judged as they come; later waves are drawn only while they can
-/// still decide something.
-async fn respond_in_waves(
+/// Samples of the response, judged; fewer where they stop early.
+async fn respond(
     instruction: &Instruction,
     level: usize,
     context: &Context,
@@ -135,35 +107,17 @@ async fn respond_in_waves(
     let request = respond_request(instruction, llm.seed("respond", level), context)?;
     let stops_early = settings.early_stop
         && settings.select == Selection::First
-        && settings.does(Stage::Evaluate);
-    let first = if stops_early {
-        FIRST_WAVE.min(settings.samples)
-    } else {
-        settings.samples
+        && settings.does(Stage::Evaluate)
+        && settings.evaluator != Evaluator::Nobody;
+    let waves = Waves {
+        samples: settings.samples,
+        until: stops_early.then_some(settings.want),
     };
-    let mut samples: Vec<Sample> = Vec::new();
-    for wave in [0..first, first..settings.samples] {
-        if wave.is_empty() || is_decided(&samples, settings) {
-            break;
-        }
-        let completions = llm.samples("respond", "respond", &request, wave).await?;
-        let judged = completions
-            .into_iter()
-            .map(|completion| judge_sample(instruction, (request.seed, completion), context, llm));
-        samples.extend(try_join_all(judged).await?);
-    }
-    Ok(samples)
-}
-
-/// Whether more samples would change nothing: the first that passes and the first that fails
-/// come before them.
-fn is_decided(samples: &[Sample], settings: &Settings) -> bool {
-    let passes = samples.iter().any(Sample::passes);
-    let fails = opposite(samples, settings.evaluator).is_some();
-    match settings.want {
-        Want::Sft => passes,
-        Want::Dpo | Want::Both => passes && fails,
-    }
+    let judge = async |completion: Completion| {
+        let sample = Sample::new(&request, &completion, llm);
+        judge_sample(instruction, sample, context, llm).await
+    };
+    respond_in_waves(&request, waves, judge, llm).await
 }
 
 /// The first response that fails; where nobody judges, the first that is not the one kept.
@@ -191,41 +145,34 @@ fn respond_request(
 
 async fn judge_sample(
     instruction: &Instruction,
-    (request_seed, completion): (u64, Completion),
+    mut sample: Sample,
     context: &Context,
     llm: &Llm<'_>,
 ) -> Result<Sample, Stop> {
-    let text = completion.text.trim().to_owned();
-    let fault = if text.is_empty() {
-        Some("empty")
-    } else if completion.finish_reason == FinishReason::Length {
-        Some("truncated")
-    } else if is_refusal(&text) {
-        Some("refusal")
-    } else {
-        None
-    };
-    if let Some(fault) = fault {
-        llm.count(&format!("respond.{fault}"), 1);
-    }
-    let unusable = match context.settings.select {
-        Selection::First => fault,
+    let settings = &context.settings;
+    if settings.select == Selection::AsPublished {
         // An empty text is no response, and nothing to learn.
-        Selection::AsPublished => fault.filter(|fault| *fault == "empty"),
-    };
-    let verdicts = match unusable {
-        None if context.settings.does(Stage::Evaluate) => {
-            judge(instruction, &text, context, llm).await?
-        }
-        _ => Vec::new(),
-    };
-    Ok(Sample {
-        index: completion.index,
-        seed: Generate::sample_seed(request_seed, completion.index),
-        text,
-        unusable,
-        verdicts,
-    })
+        sample.unusable = sample.unusable.filter(|fault| *fault == "empty");
+    }
+    if sample.unusable.is_none() && settings.does(Stage::Evaluate) {
+        let examined = Examined {
+            history: match settings.judge_sees_history {
+                true => instruction.shown_history(),
+                false => String::new(),
+            },
+            instruction: &instruction.query,
+            response: &sample.text,
+        };
+        let bench = Bench {
+            prompts: &context.prompts,
+            recipe: super::NAME,
+            evaluator: settings.evaluator,
+            threshold: settings.threshold,
+            least_mass: settings.least_mass,
+        };
+        sample.verdicts = judge(&examined, &instruction.criteria, &bench, llm).await?;
+    }
+    Ok(sample)
 }
 
 /// Which responses become data; whether any did.
@@ -289,24 +236,4 @@ fn select(
         reason,
         format!("{} responses", samples.len()),
     ))
-}
-
-/// Why no response becomes data; `None` if one could.
-fn why_nothing(samples: &[Sample], want: Want) -> Option<&'static str> {
-    let (passes, fails) = (
-        samples.iter().any(Sample::passes),
-        samples.iter().any(Sample::fails),
-    );
-    if samples.iter().all(|sample| sample.unusable.is_some()) {
-        let first = samples.first().and_then(|sample| sample.unusable);
-        Some(first.unwrap_or("no_response"))
-    } else if !passes && !fails {
-        Some("no_verdict")
-    } else if !passes {
-        Some("no_response_passes")
-    } else if !fails && want == Want::Dpo {
-        Some("all_responses_pass")
-    } else {
-        None
-    }
 }

@@ -1,11 +1,9 @@
 //! Rounds of composing: what is asked, and what an answer has to keep.
 
-use super::outputs::{
-    Augmented, Composed, SENTENCE_CHARS, augmented_grammar, compose_grammar, is_cut, parse,
-    rewrite_limit,
-};
-use super::{Context, Criterion, Instruction};
+use super::outputs::{Augmented, Composed, augmented_grammar, compose_grammar};
+use super::{Context, Instruction, criterion};
 use crate::filters::words;
+use crate::outputs::{SENTENCE_CHARS, is_cut, parse, rewrite_limit};
 use crate::ultraif::settings::{Composer, Rounds};
 use data::{FinishReason, Generate, Message, Prompt, Sampling};
 use pipeline::{Llm, Stop, reject};
@@ -229,7 +227,7 @@ impl Instruction {
         let constraint = addition(&self.query, &next.query).map(str::to_owned);
         self.query = next.query;
         self.added += 1;
-        let criterion = Criterion::new(
+        let criterion = criterion(
             constraint.as_deref(),
             next.question,
             &self.query,

@@ -1,9 +1,9 @@
 //! What stands behind a record: who was asked what, and how. One JSON text in the column `meta`,
 //! with the same keys in every row, so that files keep one type per column.
 
-use super::answering::Sample;
 use super::outputs::Extracted;
 use super::{Context, Instruction, RECIPE, ROLES};
+use crate::answers::Sample;
 use pipeline::Llm;
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -1,36 +1,14 @@
 //! What the model answers with, as grammars and as types.
 
+use crate::outputs::{SENTENCE_CHARS, object, rewrite_limit, text};
 use data::Grammar;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The paper's kinds of constraints.
 const KINDS: [&str; 5] = ["content", "numerical", "stylistic", "format", "linguistic"];
 /// Constraints taken from one prompt at most.
 const CONSTRAINTS_MAX: usize = 8;
-/// Longest constraint or question, in characters: a model that never closes a string is not
-/// to spend all of its tokens in it.
-pub(crate) const SENTENCE_CHARS: usize = 400;
-/// Longest explanations of all verdicts together, in characters; one has at least
-/// [`EXPLANATION_CHARS_MIN`] and at most [`SENTENCE_CHARS`] of them.
-const EXPLANATIONS_CHARS: usize = 2400;
-const EXPLANATION_CHARS_MIN: usize = 100;
-/// What a rewritten request may have more than the one before it, in characters.
-const REWRITE_CHARS: usize = 768;
-/// Limits are multiples of this, so that there are few different grammars.
-const LIMIT_STEP: usize = 256;
-
-/// Longest rewrite of `before`, in characters.
-pub(crate) fn rewrite_limit(before: &str) -> usize {
-    (before.chars().count() + REWRITE_CHARS).next_multiple_of(LIMIT_STEP)
-}
-
-/// Whether a string ended only because its limit was reached.
-pub(crate) fn is_cut(text: &str, limit: usize) -> bool {
-    text.chars().count() >= limit
-}
-
 /// A request taken apart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Decomposed {
@@ -68,30 +46,6 @@ pub(crate) struct Augmented {
     #[serde(rename = "augmented query")]
     pub(crate) query: String,
     pub(crate) question: Vec<String>,
-}
-
-/// A written verdict.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct WrittenVerdict {
-    pub(crate) explanation: String,
-    pub(crate) verdict: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct WrittenVerdicts {
-    pub(crate) verdicts: Vec<WrittenVerdict>,
-}
-
-/// Reads an answer; the first JSON object in it counts, so that a model without a grammar
-/// may wrap it.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let start = text.find('{').ok_or("there is no JSON object")?;
-    let mut objects = serde_json::Deserializer::from_str(&text[start..]).into_iter::<T>();
-    match objects.next() {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("there is no JSON object".into()),
-    }
 }
 
 /// For an answer that takes `prompt` apart.
@@ -132,39 +86,11 @@ pub(crate) fn augmented_grammar(before: &str) -> Grammar {
     })))
 }
 
-/// Exactly `questions` verdicts.
-pub(crate) fn verdicts_grammar(questions: usize) -> Grammar {
-    let share = EXPLANATIONS_CHARS / questions.max(1);
-    let explanation = text(share.clamp(EXPLANATION_CHARS_MIN, SENTENCE_CHARS));
-    let one = object(&json!({"explanation": explanation, "verdict": {"enum": ["YES", "NO"]}}));
-    let list = json!({
-        "type": "array", "minItems": questions, "maxItems": questions, "items": one,
-    });
-    Grammar::JsonSchema(object(&json!({"verdicts": list})))
-}
-
-/// A string of at most so many characters.
-fn text(limit: usize) -> Value {
-    json!({"type": "string", "maxLength": limit})
-}
-
-/// An object with these properties, all of them and in this order.
-fn object(properties: &Value) -> Value {
-    let names: Vec<&String> = properties
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| name)
-        .collect();
-    json!({
-        "type": "object", "properties": properties, "required": names,
-        "additionalProperties": false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outputs::{is_cut, parse, verdicts_grammar};
+    use serde_json::Value;
 
     #[test]
     fn answers_may_be_wrapped_and_have_to_be_whole() {

@@ -1,5 +1,7 @@
 //! What can be set about UltraIF, with the paper's values as defaults.
 
+pub use crate::answers::Want;
+pub use crate::judging::Evaluator;
 use serde::{Deserialize, Serialize};
 
 /// A stage of the recipe.
@@ -42,24 +44,6 @@ pub enum Composer {
     Trained,
 }
 
-/// How responses are judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Evaluator {
-    /// The paper's: a reason and a verdict for each question, written.
-    Explain,
-    /// The probability of YES after each question, read.
-    Logits,
-    /// Both, to compare them; `explain` decides.
-    Both,
-    /// Rules alone: questions that no rule decides are not asked, and an instruction with no
-    /// other is rejected. What a perfect judge would give, to compare with.
-    Rules,
-    /// Nobody: the first response is kept, and the next other one is its opposite. What
-    /// training without a judge would give, to compare with.
-    Nobody,
-}
-
 /// Which responses become data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,18 +65,6 @@ pub enum Rounds {
     /// As the released code: it is not what it was before, and has none of two phrases in it;
     /// a failed round is not tried again and leaves the instruction as it is.
     AsPublished,
-}
-
-/// What is made of an instruction's responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Want {
-    /// A verified response.
-    Sft,
-    /// A pair of one that passes and one that fails.
-    Dpo,
-    /// Both; a row without a pair still gives its verified response.
-    Both,
 }
 
 /// Everything that can be set. Sampling parameters are in the prompts.

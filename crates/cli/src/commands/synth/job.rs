@@ -11,6 +11,7 @@ use anyhow::Result;
 use pipeline::{OnChange, Shard};
 use std::path::PathBuf;
 use synth::prompts::PromptSet;
+use synth::ultraif::{Evaluator, Settings};
 
 /// What every recipe needs to know of a run.
 #[derive(Debug)]
@@ -141,8 +142,20 @@ impl House {
 }
 
 impl House {
+    /// UltraIF's settings where none are given: the embedded model was trained on requests with
+    /// up to three constraints, and reads verdicts better than it writes reasons.
+    pub(crate) fn adapted(self, base: Settings) -> Settings {
+        match self {
+            Self::Program => base,
+            Self::Embedded => Settings {
+                rounds: base.rounds.min(2),
+                evaluator: Evaluator::Logits,
+                ..base
+            },
+        }
+    }
+
     /// Ids of the rules that instructions may have where none are named; nothing = all.
-    #[expect(dead_code, reason = "for recipes that draw rules")]
     pub(crate) fn kinds(self) -> Vec<&'static str> {
         match self {
             Self::Program => Vec::new(),

@@ -10,7 +10,7 @@ use crate::session::Session;
 use anyhow::Result;
 use data::Generator;
 use pipeline::{
-    Admit, DriveOptions, Llm, Report, Roles, Run, Sourced, StageUse, Stop, StopSignal, Target,
+    Admit, DriveOptions, Llm, Part, Report, Roles, Run, Sourced, StageUse, Stop, StopSignal, Target,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,6 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// The run, for what earlier phases found.
-    #[expect(dead_code, reason = "for recipes of several phases")]
     pub(crate) fn run(&self) -> &Run {
         self.run
     }
@@ -54,7 +53,6 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// As [`Run::drive`].
-    #[expect(dead_code, reason = "for recipes of several phases")]
     pub(crate) fn pool<T, R>(
         &mut self,
         name: &str,
@@ -68,9 +66,18 @@ impl Pass<'_> {
         let options = DriveOptions {
             accept: None,
             max_rows: None,
+            part: Part::Whole,
             ..self.options.clone()
         };
         self.drive(name, rows, recipe, admit, &options)
+    }
+
+    /// Whether more rows are wanted than those of this report of the last phase.
+    pub(crate) fn wants_more(&self, report: &Report) -> bool {
+        let options = &self.options;
+        let few = options.accept.is_some_and(|n| report.funnel.accepted < n);
+        let may = options.max_rows.is_none_or(|n| report.funnel.read < n);
+        few && may && report.is_whole() && options.stop.times() == 0
     }
 
     /// The last phase: the one whose records become files, and whose accepted rows are counted.
@@ -132,12 +139,7 @@ impl Pass<'_> {
 impl Totals {
     fn add(&mut self, report: &Report) {
         for (stage, one) in &report.progress.stages {
-            let sum = self.stages.entry(stage.clone()).or_default();
-            sum.asked += one.asked;
-            sum.reused += one.reused;
-            sum.prompt_tokens += one.prompt_tokens;
-            sum.cached_tokens += one.cached_tokens;
-            sum.completion_tokens += one.completion_tokens;
+            *self.stages.entry(stage.clone()).or_default() += *one;
         }
         self.elapsed += report.progress.elapsed;
     }
@@ -159,6 +161,7 @@ pub(super) fn drive(
         accept: job.accept,
         max_rows: job.max_rows,
         stop: StopSignal::default(),
+        part: Part::default(),
     };
     let interrupt = env.interrupt.clone();
     let _orderly = interrupt.orderly();

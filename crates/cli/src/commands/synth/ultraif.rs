@@ -59,6 +59,7 @@ pub(crate) fn agree(env: &mut Env, args: &UltraifArgs) -> Result<ExitCode> {
 fn of_args(env: &mut Env, args: &UltraifArgs, change: impl FnOnce(&mut Settings)) -> Result<Ended> {
     let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
     let base = preset(&args.run.preset, Settings::default, Settings::as_published)?;
+    let base = job.house.adapted(base);
     let base = Settings {
         composer: if job.casts("compose") {
             Composer::Trained

@@ -1,0 +1,319 @@
+//! Which constraints an instruction gets.
+
+use super::settings::{Drawing, Parameters, Settings};
+use crate::rules::constraint_in;
+use serde_json::{Value, json};
+use verify::Constraint;
+use verify::compose::{Draws, Kind, Material, conflict, sample, types_exclude};
+
+/// Lists that are begun before the longest one is taken.
+const ATTEMPTS: usize = 64;
+/// Draws of one type's parameters before the type is given up.
+const REDRAWS: usize = 8;
+/// Draws that do not go with the others before the released code gives up.
+const REJECTIONS_MAX: usize = 1000;
+/// Letters that the released code counts.
+const LETTERS: [&str; 14] = [
+    "t", "o", "c", "e", "p", "l", "j", "q", "n", "a", "y", "i", "w", "m",
+];
+/// Those of them that a text can be asked to use seldom.
+const RARE_LETTERS: [&str; 5] = ["p", "j", "q", "y", "w"];
+
+/// Constraints for a seed; fewer than `settings.fewest` if there are no more that go together.
+pub(super) fn draw(material: &Material<'_>, seed: u64, settings: &Settings) -> Vec<Constraint> {
+    let mut dice = Dice(Draws::new(seed));
+    let count = dice.between(settings.fewest, settings.most);
+    match settings.drawing {
+        Drawing::Compatible => compatible(material, count, settings, &mut dice),
+        Drawing::AsPublished => published(material, count, settings, &mut dice),
+    }
+}
+
+/// Types uniformly; each is kept if neither the table of types nor a rule on parameters objects
+/// to it beside those kept, and beside what the seed itself demands.
+fn compatible(
+    material: &Material<'_>,
+    count: usize,
+    settings: &Settings,
+    dice: &mut Dice,
+) -> Vec<Constraint> {
+    let mut own = demands_of(material.prompt.unwrap_or_default());
+    if conflict(&own).is_some() {
+        // Nothing goes with a seed that contradicts itself, as a rule reads it.
+        own.clear();
+    }
+    let mut longest = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let list = compatible_once(material, (count, &own), settings, dice);
+        if list.len() > longest.len() {
+            longest = list;
+        }
+        if longest.len() >= count {
+            break;
+        }
+    }
+    longest
+}
+
+fn compatible_once(
+    material: &Material<'_>,
+    (count, own): (usize, &[Constraint]),
+    settings: &Settings,
+    dice: &mut Dice,
+) -> Vec<Constraint> {
+    let mut left = settings.kinds();
+    left.retain(|kind| own.iter().all(|one| !types_exclude(Kind::of(one), *kind)));
+    let mut list = own.to_vec();
+    while list.len() < own.len() + count && !left.is_empty() {
+        let kind = left.swap_remove(dice.below(left.len()));
+        for _ in 0..REDRAWS {
+            list.push(parameters(kind, material, settings, dice));
+            if conflict(&list).is_none() {
+                left.retain(|other| !types_exclude(kind, *other));
+                break;
+            }
+            list.pop();
+        }
+    }
+    list.split_off(own.len())
+}
+
+/// What a rule recognises of the seed's own demands, sentence by sentence.
+fn demands_of(seed: &str) -> Vec<Constraint> {
+    let sentences = seed.split_inclusive(['.', '!', '?', '\n']);
+    let found = sentences.filter_map(|sentence| constraint_in(sentence.trim(), seed));
+    found.collect()
+}
+
+/// The released code's way: see [`Settings::as_published`].
+fn published(
+    material: &Material<'_>,
+    count: usize,
+    settings: &Settings,
+    dice: &mut Dice,
+) -> Vec<Constraint> {
+    let kinds = settings.kinds();
+    let mut list: Vec<Kind> = Vec::new();
+    let mut rejections = 0;
+    while list.len() < count && rejections <= REJECTIONS_MAX {
+        let kind = kinds[dice.below(kinds.len())];
+        if list.iter().any(|one| types_exclude(*one, kind)) {
+            rejections += 1;
+            continue;
+        }
+        list.push(kind);
+        match (list.len(), kind) {
+            (1, Kind::ConstrainedResponse) => break,
+            (1, Kind::JsonFormat) => {
+                list.push([Kind::ForbiddenWords, Kind::Existence][dice.below(2)]);
+                break;
+            }
+            _ => {}
+        }
+    }
+    let drawn = list.into_iter();
+    drawn
+        .map(|kind| parameters(kind, material, settings, dice))
+        .collect()
+}
+
+fn parameters(
+    kind: Kind,
+    material: &Material<'_>,
+    settings: &Settings,
+    dice: &mut Dice,
+) -> Constraint {
+    let wide = sample(kind, material, &mut || dice.bits());
+    if settings.parameters == Parameters::Wide {
+        return wide;
+    }
+    let Some(kwargs) = narrow(kind, &wide, settings, dice) else {
+        return wide;
+    };
+    let narrowed = kwargs
+        .as_object()
+        .and_then(|kwargs| Constraint::from_ifeval(kind.id(), kwargs).ok());
+    narrowed.expect("a test draws every type")
+}
+
+/// The released code's ranges, where they are narrower: the parameters by IFEval's names.
+fn narrow(kind: Kind, wide: &Constraint, settings: &Settings, dice: &mut Dice) -> Option<Value> {
+    use Constraint as C;
+    let relation = ["at least", "less than"][dice.below(2)];
+    Some(match (kind, wide) {
+        (Kind::Existence, C::Existence { keywords }) => {
+            json!({"keywords": [keywords.first()?.as_str()]})
+        }
+        (Kind::ForbiddenWords, C::ForbiddenWords { words }) => {
+            json!({"forbidden_words": [words.first()?.as_str()]})
+        }
+        (Kind::Frequency, C::Frequency { keyword, .. }) => {
+            json!({"keyword": keyword.as_str(), "relation": relation, "frequency": dice.between(2, 4)})
+        }
+        (Kind::LetterFrequency, _) => {
+            let letter = match (relation, settings.drawing) {
+                // No answer of some length does with few of a common letter.
+                ("less than", Drawing::Compatible) => RARE_LETTERS[dice.below(RARE_LETTERS.len())],
+                _ => LETTERS[dice.below(LETTERS.len())],
+            };
+            json!({"letter": letter, "let_relation": relation, "let_frequency": dice.between(3, 8)})
+        }
+        (Kind::NumberSentences, _) => {
+            json!({"relation": relation, "num_sentences": dice.between(3, 5)})
+        }
+        (Kind::NumberWords, _) => {
+            let words = match relation {
+                "at least" => dice.between(10, 25),
+                _ => dice.between(30, 100),
+            };
+            json!({"relation": relation, "num_words": words})
+        }
+        (Kind::NumberParagraphs, _) => json!({"num_paragraphs": dice.between(2, 4)}),
+        (Kind::NthParagraphFirstWord, C::NthParagraphFirstWord { first_word, .. }) => {
+            let paragraphs = dice.between(2, 4);
+            let nth = dice.between(1, paragraphs);
+            json!({"num_paragraphs": paragraphs, "nth_paragraph": nth, "first_word": first_word})
+        }
+        (Kind::NumberPlaceholders, _) => json!({"num_placeholders": dice.between(1, 3)}),
+        (Kind::NumberBulletLists, _) => json!({"num_bullets": dice.between(2, 4)}),
+        (Kind::NumberHighlightedSections, _) => json!({"num_highlights": dice.between(1, 3)}),
+        (Kind::MultipleSections, _) => {
+            let splitter = ["SECTION", "Section"][dice.below(2)];
+            json!({"section_spliter": splitter, "num_sections": dice.between(3, 5)})
+        }
+        (Kind::CapitalWordFrequency, _) => {
+            json!({"capital_relation": relation, "capital_frequency": dice.between(1, 4)})
+        }
+        _ => return None,
+    })
+}
+
+/// Numbers in ranges out of a stream of bits.
+struct Dice(Draws);
+
+impl Dice {
+    fn bits(&mut self) -> u64 {
+        self.0.bits()
+    }
+
+    /// A number of `0..len`; `len` is at least 1.
+    fn below(&mut self, len: usize) -> usize {
+        ((u128::from(self.bits()) * len as u128) >> 64) as usize
+    }
+
+    /// A number of `low..=high`.
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        low + self.below(high - low + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn lists(settings: &Settings, count: u64) -> Vec<Vec<Constraint>> {
+        (0..count)
+            .map(|seed| draw(&Material::default(), seed, settings))
+            .collect()
+    }
+
+    /// Pearson's statistic against equal shares.
+    fn chi_squared(counts: &BTreeMap<usize, usize>) -> f64 {
+        let all: usize = counts.values().sum();
+        let expected = all as f64 / counts.len() as f64;
+        let squares = counts.values().map(|n| (*n as f64 - expected).powi(2));
+        squares.sum::<f64>() / expected
+    }
+
+    #[test]
+    fn counts_are_as_stated_and_lists_can_be_met() {
+        let mut counts = BTreeMap::new();
+        for list in lists(&Settings::default(), 3000) {
+            *counts.entry(list.len()).or_insert(0) += 1;
+            assert_eq!(conflict(&list), None);
+        }
+        assert_eq!(counts.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
+        // The 99.9 % quantile of chi-squared with 2 degrees of freedom is 13.8.
+        assert!(chi_squared(&counts) < 13.8, "{counts:?}");
+    }
+
+    #[test]
+    fn single_constraints_are_of_every_type_alike() {
+        let settings = Settings {
+            fewest: 1,
+            most: 1,
+            ..Settings::default()
+        };
+        let mut kinds = BTreeMap::new();
+        for list in lists(&settings, 5000) {
+            *kinds.entry(Kind::of(&list[0]) as usize).or_insert(0) += 1;
+        }
+        // The 99.9 % quantile of chi-squared with 24 degrees of freedom is 51.2.
+        assert_eq!(kinds.len(), 25);
+        assert!(chi_squared(&kinds) < 51.2, "{kinds:?}");
+    }
+
+    #[test]
+    fn published_lists_are_those_of_the_released_code() {
+        let mut counts = BTreeMap::new();
+        let mut impossible = 0;
+        for list in lists(&Settings::as_published(), 6000) {
+            *counts.entry(list.len()).or_insert(0) += 1;
+            impossible += usize::from(conflict(&list).is_some());
+        }
+        let share = |k: usize| counts[&k] as f64 / 6000.0;
+        // Alone: the first draw is `constrained_response`, one in 25; pairs likewise with JSON.
+        for (k, expected) in [(1, 0.04), (2, 0.04), (3, 0.307), (4, 0.33), (5, 0.283)] {
+            assert!((share(k) - expected).abs() < 0.03, "{k}: {}", share(k));
+        }
+        // Parameters contradict each other now and then: that is what `Compatible` is for.
+        assert!(impossible > 300, "{impossible}");
+    }
+
+    #[test]
+    fn draws_depend_on_the_seed_alone() {
+        assert_eq!(
+            lists(&Settings::default(), 50),
+            lists(&Settings::default(), 50)
+        );
+        let one = draw(&Material::default(), 1, &Settings::default());
+        assert_ne!(one, draw(&Material::default(), 2, &Settings::default()));
+    }
+
+    #[test]
+    fn what_the_seed_demands_is_not_contradicted() {
+        let prompt = "Describe a harbour. Do not use any commas.";
+        assert_eq!(demands_of(prompt), [Constraint::NoComma]);
+        let material = Material {
+            prompt: Some(prompt),
+            keywords: &[],
+        };
+        for seed in 0..300 {
+            let list = draw(&material, seed, &Settings::default());
+            let kinds: Vec<Kind> = list.iter().map(Kind::of).collect();
+            assert!(!kinds.contains(&Kind::NoComma), "{kinds:?}");
+            let mut all = list.clone();
+            all.push(Constraint::NoComma);
+            assert_eq!(conflict(&all), None);
+        }
+    }
+
+    #[test]
+    fn every_type_can_be_drawn_narrow_and_wide() {
+        for parameters in [Parameters::Published, Parameters::Wide] {
+            for kind in Kind::ALL {
+                let settings = Settings {
+                    fewest: 1,
+                    most: 1,
+                    kinds: vec![kind.id().to_owned()],
+                    parameters,
+                    ..Settings::default()
+                };
+                for list in lists(&settings, 20) {
+                    assert_eq!(list.iter().map(Kind::of).collect::<Vec<_>>(), [kind]);
+                }
+            }
+        }
+    }
+}

@@ -29,11 +29,12 @@ use crate::session::{self, EMBEDDED, Opened};
 use crate::threads;
 use ::eval::held_out::Asking;
 use ::synth::prompts::PromptSet;
+use ::synth::ultraif::Composer;
 use anyhow::{Context, Result};
 use args::AlignArgs;
 use inputs::Inputs;
 use serde_json::{Value, json};
-use settings::Settings;
+use settings::{Settings, Size};
 use stages::{Part, Work, last_adapter, schedule};
 use state::{Done, Facts, State, TrainingFacts};
 use std::collections::BTreeMap;
@@ -54,8 +55,8 @@ struct Loop<'a> {
     folder: PathBuf,
     /// The model as the user named it.
     model: String,
-    is_small: bool,
-    has_composer: bool,
+    size: Size,
+    composer: Composer,
     context_tokens: usize,
     /// Tokens of a held-out answer.
     answer_tokens: usize,
@@ -119,23 +120,25 @@ impl<'a> Loop<'a> {
         opened: &Opened,
         (prompts, house): (&PromptSet, House),
     ) -> Result<Self> {
-        let parameters = opened.parameters();
-        let settings = Settings::choose(args.preset, args.rounds, parameters, &env.config)?;
-        let is_small = settings::is_small(parameters);
-        let recipe = synthesis::settings_of_all(is_small, &env.config)?;
+        let size = Size::of(opened.parameters());
+        let settings = Settings::choose(args.preset, args.rounds, size, &env.config)?;
+        let recipe = synthesis::settings_of_all(size, &env.config)?;
         recipe
             .validate()
             .map_err(|error| Failure::usage(error.to_string()))?;
         let inputs = Inputs::read(args, house, settings.held_out.prompts)?;
         let folder = args.output.clone();
         let composes = (0..=settings.rounds).any(|place| settings.depth(place) > 0);
-        let has_composer = composes && !args.skip_composer;
+        let composer = match composes && !args.skip_composer {
+            true => Composer::Trained,
+            false => Composer::Prompted,
+        };
         let answer_tokens = match settings.held_out.max_tokens {
             0 => prompts.get("ultraif/respond").max_tokens(),
             tokens => tokens,
         };
         Ok(Self {
-            parts: schedule(&settings, &args.control, has_composer),
+            parts: schedule(&settings, &args.control, composer),
             held_out_file: folder.join(inputs::HELD_OUT),
             context_tokens: opened.context_tokens(),
             answer_tokens: answer_tokens.min(opened.context_tokens() / 2),
@@ -143,8 +146,8 @@ impl<'a> Loop<'a> {
             args,
             settings,
             folder,
-            is_small,
-            has_composer,
+            size,
+            composer,
             inputs,
         })
     }
@@ -156,14 +159,14 @@ impl<'a> Loop<'a> {
         opened: &Opened,
         prompts: &PromptSet,
     ) -> Result<BTreeMap<String, Value>> {
-        let recipe = synthesis::settings_of_all(self.is_small, &env.config)?;
+        let recipe = synthesis::settings_of_all(self.size, &env.config)?;
         let made_of = [
             ("recipe", json!(NAME)),
             ("model", json!(opened.identity(None)?)),
             ("seed", json!(self.args.seed)),
             ("seeds", json!(self.inputs.seeds_digest)),
             ("held-out", json!(self.inputs.held_out_digest)),
-            ("composer", json!(self.has_composer)),
+            ("composer", json!(self.composer)),
             ("align", serde_json::to_value(&self.settings)?),
             ("ultraif", serde_json::to_value(&recipe)?),
             ("prompts", json!(prompts.digests(::synth::ultraif::NAME))),

@@ -493,7 +493,7 @@ fn the_plainest_phrasings_have_rules_and_their_questions_the_same() {
         ),
         (
             "The last words must be \"so it is\".",
-            "Does the answer end with \"so it is\"?",
+            "Are the last words \"so it is\"?",
             "startend:end_checker",
         ),
         (

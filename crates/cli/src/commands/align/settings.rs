@@ -13,6 +13,25 @@ pub(crate) const TABLE: &str = "align";
 /// Parameters below which a model is small.
 const SMALL: usize = 100_000_000;
 
+/// What course a model can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// A few million parameters.
+    Small,
+    /// As papers have them.
+    Usual,
+}
+
+impl Size {
+    /// Of a model with so many parameters.
+    pub(crate) fn of(parameters: usize) -> Self {
+        match parameters < SMALL {
+            true => Self::Small,
+            false => Self::Usual,
+        }
+    }
+}
+
 /// Who judges responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -186,14 +205,12 @@ impl Settings {
     pub(crate) fn choose(
         preset: Option<PresetArg>,
         rounds: Option<usize>,
-        parameters: usize,
+        size: Size,
         config: &Config,
     ) -> Result<Self> {
-        let base = match preset {
-            Some(PresetArg::Paper) => Self::paper(),
-            Some(PresetArg::Small) => Self::small(),
-            None if is_small(parameters) => Self::small(),
-            None => Self::paper(),
+        let base = match (preset, size) {
+            (Some(PresetArg::Small), _) | (None, Size::Small) => Self::small(),
+            (Some(PresetArg::Paper), _) | (None, Size::Usual) => Self::paper(),
         };
         let known: Vec<String> = keys(&base).into_iter().map(|(key, _)| key).collect();
         let mut value = serde_json::to_value(base)?;
@@ -244,11 +261,6 @@ impl Settings {
     }
 }
 
-/// Whether a model has so few parameters that its training is another matter.
-pub(crate) fn is_small(parameters: usize) -> bool {
-    parameters < SMALL
-}
-
 /// Every key below `align.` with its value in a preset; tables within tables have dots.
 pub(crate) fn keys(settings: &Settings) -> Vec<(String, Value)> {
     let value = serde_json::to_value(settings).expect("our own types have string keys");
@@ -281,7 +293,7 @@ mod tests {
                 .collect(),
             ..Sources::default()
         };
-        Settings::choose(None, None, SMALL, &Config::read(&sources)?)
+        Settings::choose(None, None, Size::Usual, &Config::read(&sources)?)
     }
 
     #[test]
@@ -322,7 +334,7 @@ mod tests {
     #[test]
     fn presets_follow_size_unless_named() {
         let config = Config::read(&Sources::default()).unwrap();
-        let of = |preset, size| Settings::choose(preset, Some(1), size, &config).unwrap();
+        let of = |preset, size| Settings::choose(preset, Some(1), Size::of(size), &config).unwrap();
         assert_eq!(of(None, 3_000_000).sft.lr, Settings::small().sft.lr);
         assert_eq!(of(None, 8_000_000_000).rows, 0);
         let asked = of(Some(PresetArg::Paper), 3_000_000);

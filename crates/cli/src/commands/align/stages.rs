@@ -3,6 +3,7 @@
 use super::args::Control;
 use super::settings::Settings;
 use std::path::{Path, PathBuf};
+use synth::ultraif::Composer;
 
 /// How a chain of adapters is made: by the model's own judgement, or to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,7 +107,7 @@ impl Part {
 }
 
 /// Every part in order: each needs only those before it.
-pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: bool) -> Vec<Part> {
+pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: Composer) -> Vec<Part> {
     let part = |stage: &str, work, folder: &str| Part {
         arm: Arm::Main,
         stage: stage.to_owned(),
@@ -117,7 +118,7 @@ pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: bool
         source: None,
     };
     let mut parts = vec![part("base", Work::Evaluate, BASE)];
-    if composer {
+    if composer == Composer::Trained {
         parts.push(part("decompose", Work::Decompose, DECOMPOSE));
         parts.push(Part {
             source: Some(DECOMPOSE.into()),
@@ -184,7 +185,7 @@ pub(crate) fn last_adapter(parts: &[Part]) -> Option<&Path> {
 mod tests {
     use super::*;
 
-    fn told(rounds: usize, controls: &[Control], composer: bool) -> Vec<String> {
+    fn told(rounds: usize, controls: &[Control], composer: Composer) -> Vec<String> {
         let settings = Settings {
             rounds,
             ..Settings::paper()
@@ -218,19 +219,19 @@ mod tests {
             "Train(Nca) 6-round-2/adapter 5-round-1/adapter 6-round-2/synth",
             "Evaluate 6-round-2/evaluation 6-round-2/adapter -",
         ];
-        assert_eq!(told(2, &[], true), expected);
+        assert_eq!(told(2, &[], Composer::Trained), expected);
         assert!(
-            told(1, &[], false)
+            told(1, &[], Composer::Prompted)
                 .contains(&"Train(Nca) 5-round-1/adapter 4-sft/adapter 5-round-1/synth".to_owned())
         );
-        assert_eq!(told(0, &[], false).len(), 4);
+        assert_eq!(told(0, &[], Composer::Prompted).len(), 4);
     }
 
     #[test]
     fn controls_have_folders_of_their_own_and_a_twin_each() {
         let settings = Settings::paper();
         let controls = [Control::Rules, Control::Unfiltered, Control::Rules];
-        let parts = schedule(&settings, &controls, false);
+        let parts = schedule(&settings, &controls, Composer::Prompted);
         assert_eq!(parts.len(), 1 + 3 * 9);
         let keys: Vec<String> = parts.iter().map(Part::key).collect();
         let unique: std::collections::BTreeSet<_> = keys.iter().collect();

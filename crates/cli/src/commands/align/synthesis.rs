@@ -3,7 +3,7 @@
 
 use super::Loop;
 use super::args::Control;
-use super::settings::Judge;
+use super::settings::{Judge, Size};
 use super::stages::{Arm, COMPOSER, Part, Work};
 use super::state::{Facts, RowFacts};
 use crate::commands::Env;
@@ -53,12 +53,12 @@ pub(super) fn synthesise(env: &mut Env, of: &Loop<'_>, part: &Part) -> Result<Op
 ///
 /// # Errors
 /// A setting that does not exist or fit.
-pub(super) fn settings_of_all(of_small: bool, config: &Config) -> Result<Settings> {
+pub(super) fn settings_of_all(size: Size, config: &Config) -> Result<Settings> {
     let mut base = Settings {
         rule_judge: false,
         ..Settings::default()
     };
-    if of_small {
+    if size == Size::Small {
         // Few seeds give many instructions that are much alike; and what a small model writes
         // before its verdict costs more than it helps.
         base.near_duplicates = 0.0;
@@ -69,7 +69,7 @@ pub(super) fn settings_of_all(of_small: bool, config: &Config) -> Result<Setting
 
 /// What it is set to for one part.
 fn settings(of: &Loop<'_>, part: &Part, config: &Config) -> Result<Settings> {
-    let mut settings = settings_of_all(of.is_small, config)?;
+    let mut settings = settings_of_all(of.size, config)?;
     settings.composer_tokens = settings.composer_tokens.min(of.context_tokens / 2);
     if part.work == Work::Decompose {
         settings.stages = vec![Stage::Decompose, Stage::Question, Stage::Composer];
@@ -87,10 +87,7 @@ fn settings(of: &Loop<'_>, part: &Part, config: &Config) -> Result<Settings> {
     } else {
         Want::Dpo
     };
-    settings.composer = match of.has_composer {
-        true => Composer::Trained,
-        false => Composer::Prompted,
-    };
+    settings.composer = of.composer;
     match part.arm {
         Arm::Main => {}
         Arm::Control(Control::Rules) => settings.evaluator = Evaluator::Rules,
@@ -106,7 +103,7 @@ fn roles(of: &Loop<'_>, part: &Part) -> Vec<(String, String)> {
         (name.to_owned(), path.to_string_lossy().into_owned())
     };
     let mut roles = Vec::new();
-    if part.work == Work::Synthesise && of.has_composer {
+    if part.work == Work::Synthesise && of.composer == Composer::Trained {
         roles.push(role("compose", Path::new(COMPOSER)));
     }
     if let Some(policy) = &part.policy {

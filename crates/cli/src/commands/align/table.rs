@@ -86,9 +86,8 @@ pub(crate) fn text(rows: &[Row<'_>]) -> Vec<Vec<String>> {
                 .map_or_else(none, |facts| facts.rows.to_string()),
             row.training
                 .map_or_else(none, |facts| facts.steps.to_string()),
-            with_interval(&figures.sampled, ""),
-            row.gain
-                .map_or_else(none, |gain| with_interval(&gain.sampled, "+")),
+            share(&figures.sampled),
+            row.gain.map_or_else(none, |gain| difference(&gain.sampled)),
             percent(figures.greedy.rate),
             figures.on_topic.map_or_else(none, percent),
             figures
@@ -138,13 +137,20 @@ fn percent(share: f64) -> String {
     format!("{:.1}", share * 100.0)
 }
 
-fn with_interval(rate: &Rate, sign: &str) -> String {
-    let value = rate.rate * 100.0;
-    let (low, high) = (rate.interval.0 * 100.0, rate.interval.1 * 100.0);
-    match sign {
-        "" => format!("{value:.1} [{low:.1}, {high:.1}]"),
-        _ => format!("{value:+.1} [{low:+.1}, {high:+.1}]"),
-    }
+/// A share in percent with its interval.
+fn share(rate: &Rate) -> String {
+    let [value, low, high] = points(rate);
+    format!("{value:.1} [{low:.1}, {high:.1}]")
+}
+
+/// A difference in points with its interval.
+fn difference(rate: &Rate) -> String {
+    let [value, low, high] = points(rate);
+    format!("{value:+.1} [{low:+.1}, {high:+.1}]")
+}
+
+fn points(rate: &Rate) -> [f64; 3] {
+    [rate.rate, rate.interval.0, rate.interval.1].map(|share| share * 100.0)
 }
 
 #[cfg(test)]
@@ -177,7 +183,7 @@ mod tests {
     fn each_model_that_was_measured_has_a_row() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path(), BTreeMap::new()).unwrap();
-        let parts = schedule(&Settings::paper(), &[], false);
+        let parts = schedule(&Settings::paper(), &[], synth::ultraif::Composer::Prompted);
         let evaluation = |rate, gain| Facts::Evaluation {
             figures: figures(rate),
             gain,

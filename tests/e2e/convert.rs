@@ -77,7 +77,7 @@ fn what_cannot_be_converted_is_said_and_leaves_nothing() {
         assert_eq!(finished.code, Some(code), "{finished:?}");
         assert!(finished.stderr.contains(words), "{words}: {finished:?}");
     };
-    check(&["-o", "m.gguf"], 2, "--model embedded");
+    check(&["-o", "m.gguf"], 2, "--model tiny.gguf");
     check(&["-m", "embedded", "-o", "m.gguf"], 2, "GGUF file already");
     check(&["-m", "none", "-o", "m.gguf"], 5, "no model none");
     check(&["-m", &base, "-o", "no/m.gguf"], 5, "no/m.gguf");

@@ -1,6 +1,6 @@
 //! `data`: what a run leaves beside its rows, and what is said of datasets.
 //!
-//! The embedded model writes no JSON that ends by itself. Copies of the prompts push it
+//! The tiny model writes no JSON that ends by itself. Copies of the prompts push it
 //! there, by biases on quotes, and a low threshold takes what it says for YES here and NO
 //! there: so there are rows of every kind.
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Tokens of the embedded model: `"`, `",`, `{`, `t`.
+/// Tokens of the tiny model: `"`, `",`, `{`, `t`.
 const BIASES: &str =
     "temperature = 1.0\n[sampling.logit_bias]\n4 = 7.0\n427 = 7.0\n93 = 4.0\n86 = 2.0";
 
@@ -33,7 +33,7 @@ const RECIPE: [&str; 17] = [
     "--json",
 ];
 
-/// A place with seeds and with prompts that the embedded model can follow.
+/// A place with seeds and with prompts that the tiny model can follow.
 fn place() -> Place {
     let place = Place::new();
     let seeds: String = (0..10)
@@ -92,7 +92,7 @@ fn a_run_leaves_a_dataset_that_is_valid_and_always_the_same() {
     assert_eq!(names, expected);
     let card = &whole["README.md"];
     assert!(card.contains("Seeds: `seeds.jsonl`"), "{card}");
-    assert!(card.contains("| judge | `embedded` | `"), "{card}");
+    assert!(card.contains("| judge | `tiny.gguf` | `"), "{card}");
     assert!(!card.contains(&*place.path("").to_string_lossy()), "{card}");
     let checked = place.json(&["data", "check", "run", "--json"]);
     assert_eq!(checked["problems"], 0, "{checked}");

@@ -1,4 +1,4 @@
-//! `eval`: on the embedded model, on given responses, killed and continued, with bad files.
+//! `eval`: on the tiny model, on given responses, killed and continued, with bad files.
 
 use crate::harness::{BINARY, Place};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn three_items_are_a_smoke_test_with_all_its_files() {
     ] {
         assert!(finished.stdout.contains(part), "{part}: {finished:?}");
     }
-    let samples = rows(&files(&place.path("out/embedded"), "samples_ifeval_")[0]);
+    let samples = rows(&files(&place.path("out/tiny.gguf"), "samples_ifeval_")[0]);
     let texts: Vec<&str> = samples
         .iter()
         .map(|row| row["resps"][0][0].as_str().unwrap())
@@ -91,7 +91,7 @@ fn three_items_are_a_smoke_test_with_all_its_files() {
         "{}",
         samples[1]
     );
-    let results = std::fs::read_to_string(&files(&place.path("out/embedded"), "results_")[0]);
+    let results = std::fs::read_to_string(&files(&place.path("out/tiny.gguf"), "results_")[0]);
     let results: Value = serde_json::from_str(&results.unwrap()).unwrap();
     assert_eq!(
         results["n-samples"]["ifeval"],
@@ -232,7 +232,7 @@ fn a_model_is_compared_with_itself_and_with_responses() {
         "out",
         "--json",
     ];
-    let same = place.json(&[&args[..], &["--compare", "embedded"]].concat());
+    let same = place.json(&[&args[..], &["--compare", "tiny.gguf"]].concat());
     assert_eq!(same["comparison"]["rows_changed"], 0, "{same}");
     let run = place.json(&[&args[..], &["--compare", "out"]].concat());
     assert_eq!(run["comparison"]["rows_changed"], 0, "{run}");
@@ -259,7 +259,7 @@ fn ifeval_is_found_in_the_cache() {
     assert_eq!(found["report"]["items"], 3);
     assert!(
         place
-            .path("runs/eval-ifeval-embedded/calls.sqlite")
+            .path("runs/eval-ifeval-tiny.gguf/calls.sqlite")
             .exists()
     );
 }

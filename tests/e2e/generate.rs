@@ -16,7 +16,7 @@ fn args<'a>(more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_embedded_model_knows_its_sentences() {
+fn the_tiny_model_knows_its_sentences() {
     let finished = Place::new().good(&args(&[]));
     assert_eq!(finished.stdout, "The lamp is beside the piano.\n");
     assert!(finished.stderr.contains("13 + "), "{}", finished.stderr);
@@ -376,7 +376,7 @@ fn configuration_reaches_generation() {
     let place = Place::new();
     place.write(
         "autodidact.toml",
-        "model = \"toy\"\n[sampling]\ntemperature = 0\n[aliases]\ntoy = \"embedded\"\n",
+        "model = \"toy\"\n[sampling]\ntemperature = 0\n[aliases]\ntoy = \"tiny.gguf\"\n",
     );
     assert_eq!(
         place.good(&["generate", "-p", LAMP]).stdout,

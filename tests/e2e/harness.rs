@@ -8,6 +8,9 @@ use tempfile::TempDir;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_autodidact");
 
+/// Its name in every place.
+const TINY: &str = "tiny.gguf";
+
 /// The model that tests talk to, unless they name another: small, and its words never change.
 pub(crate) fn tiny_gguf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny/tiny.gguf")
@@ -29,9 +32,9 @@ pub(crate) struct Finished {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(tiny_gguf(), folder.path().join(TINY)).unwrap();
+        Self { folder }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -64,7 +67,7 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
-            .env("AUTODIDACT_MODEL", tiny_gguf())
+            .env("AUTODIDACT_MODEL", TINY)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

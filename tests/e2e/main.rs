@@ -1,4 +1,4 @@
-//! End-to-end tests through the binary, on the embedded model.
+//! End-to-end tests through the binary.
 
 #[cfg(test)]
 mod align;

@@ -70,8 +70,9 @@ Commands:
   verify       Judges existing responses by rule, strict and loose
   eval         Scores a model on a benchmark that is judged by rule
   train        Trains adapters and models on conversations and on pairs of answers
+  align        Lets a model teach itself: synthesis, training and evaluation, round after round
   bench        Measures speed against the limits of this machine
-  models       Lists and describes models
+  models       Lists, describes and converts models
   doctor       Says what this machine can run
   config       Shows the effective configuration
   completions  Prints shell completions

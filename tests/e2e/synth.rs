@@ -1,4 +1,4 @@
-//! `synth` and `run` on the embedded model, which writes text but no JSON that ends: what is
+//! `synth` and `run` on the tiny model, which writes text but no JSON that ends: what is
 //! shown here is that every row has its outcome, that nothing is lost and nothing repeated.
 
 use crate::harness::Place;

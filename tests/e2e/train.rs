@@ -314,7 +314,7 @@ fn an_interrupt_stops_with_a_checkpoint() {
     let second = place.run(&args);
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(
-        second.stderr.contains("another process is training here"),
+        second.stderr.contains("another process is at work here"),
         "{second:?}"
     );
     let mut child = child;

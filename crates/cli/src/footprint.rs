@@ -85,14 +85,14 @@ mod tests {
     use model::ModelFiles;
 
     fn tiny() -> ModelConfig {
-        ModelFiles::from_static(crate::embedded::GGUF)
+        ModelFiles::from_static(include_bytes!("../../../tests/models/tiny/tiny.gguf"))
             .unwrap()
             .config()
             .unwrap()
     }
 
     #[test]
-    fn the_embedded_model_by_hand() {
+    fn a_tiny_model_by_hand() {
         let (all, vocabulary) = num_weights(&tiny());
         assert_eq!(vocabulary, 768 * 128);
         assert_eq!(

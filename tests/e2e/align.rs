@@ -97,7 +97,7 @@ fn killed_at(place: &Place, folder: &str, file: &str) -> bool {
         if path.exists() {
             break true;
         }
-        if child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(120) {
+        if child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(900) {
             break false;
         }
         std::thread::sleep(Duration::from_millis(2));

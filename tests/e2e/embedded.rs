@@ -36,23 +36,6 @@ fn a_dataset_an_adapter_and_a_figure() {
     assert!(!lines(&place.read(pairs)).is_empty());
     place.good(&["data", "check", "whole/data"]);
 
-    // Killed at any moment, the same command gives the same files.
-    for wait in [150, 400, 700] {
-        let mut child = place.command(&synth("again", &[])).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(wait));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    place.good(&synth("again", &["--concurrency", "7"]));
-    for file in ["sft.jsonl", "dpo.jsonl", "composer.jsonl", "rejected.jsonl"] {
-        let name = |run: &str| format!("{run}/data/{file}");
-        assert_eq!(
-            place.read(&name("again")),
-            place.read(&name("whole")),
-            "{file}"
-        );
-    }
-
     // The adapter trained on it is measured beside the model that wrote it.
     let train = [
         "train",
@@ -96,6 +79,27 @@ fn a_dataset_an_adapter_and_a_figure() {
         measured.to_string().contains("prompt_level_strict"),
         "{measured}"
     );
+}
+
+#[test]
+fn killed_and_continued_gives_the_same_dataset() {
+    let place = Place::new();
+    place.good(&synth("whole", &[]));
+    for wait in [150, 400, 700] {
+        let mut child = place.command(&synth("again", &[])).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.good(&synth("again", &["--concurrency", "7"]));
+    for file in ["sft.jsonl", "dpo.jsonl", "composer.jsonl", "rejected.jsonl"] {
+        let name = |run: &str| format!("{run}/data/{file}");
+        assert_eq!(
+            place.read(&name("again")),
+            place.read(&name("whole")),
+            "{file}"
+        );
+    }
 }
 
 #[test]

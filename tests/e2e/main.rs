@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod align;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod chat;
@@ -13,6 +14,7 @@ mod data;
 mod embedded;
 #[cfg(test)]
 mod eval;
+#[cfg(test)]
 mod facts;
 #[cfg(test)]
 mod generate;

@@ -1,5 +1,6 @@
 //! Complex-to-Simple against a scripted generator: one row, one thing that goes its own way, and
 //! what has to become of it; then many rows, killed and shuffled.
+#![expect(clippy::print_stdout, reason = "figures of runs on scripted models")]
 #![expect(
     clippy::unwrap_used,
     clippy::too_many_lines,

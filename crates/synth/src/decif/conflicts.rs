@@ -12,7 +12,7 @@ use pipeline::{Llm, Stop, reject};
 use serde_json::json;
 use std::collections::BTreeSet;
 use verify::Constraint;
-use verify::compose::{conflict, describe};
+use verify::compose::{Kind, conflict, describe, mentions_parameters};
 
 /// Share of the words that a repair has to keep.
 const WORDS_KEPT: f64 = 0.5;
@@ -184,7 +184,7 @@ fn by_table(draft: &Draft) -> Option<String> {
         });
     }
     for one in of_text.iter() {
-        if !all.iter().any(|other| is_part_of(&one.rule, &other.rule)) {
+        if !all.iter().any(|other| restates(one, &other.rule)) {
             all.push(Stated {
                 rule: one.rule.clone(),
                 words: one.words.clone(),
@@ -207,9 +207,9 @@ fn by_table(draft: &Draft) -> Option<String> {
 
 /// Rules that the model put into the instruction beside those that were drawn.
 pub(super) fn added_rules(draft: &Draft) -> Vec<Constraint> {
-    let of_text = stated(&draft.text).into_iter().map(|one| one.rule);
-    let known = |rule: &Constraint| draft.rules.iter().any(|one| is_part_of(rule, one));
-    of_text.filter(|rule| !known(rule)).collect()
+    let of_text = stated(&draft.text).into_iter();
+    let added = of_text.filter(|one| !draft.rules.iter().any(|drawn| restates(one, drawn)));
+    added.map(|one| one.rule).collect()
 }
 
 /// Rules that sentences of the text state, or two in a row, each once.
@@ -257,6 +257,14 @@ fn sentences(text: &str) -> Vec<&str> {
     found
 }
 
+/// Whether the words state nothing but a rule that is known: all or a part of it, or it with
+/// what stands behind it, where its last parameter is a text without an end.
+fn restates(stated: &Stated, known: &Constraint) -> bool {
+    let same_kind = Kind::of(&stated.rule) == Kind::of(known);
+    is_part_of(&stated.rule, known)
+        || same_kind && mentions_parameters(known, &stated.words).is_ok()
+}
+
 /// Whether `part` demands nothing that `whole` does not.
 fn is_part_of(part: &Constraint, whole: &Constraint) -> bool {
     use Constraint as C;
@@ -265,6 +273,9 @@ fn is_part_of(part: &Constraint, whole: &Constraint) -> bool {
         | (C::ForbiddenWords { words: part }, C::ForbiddenWords { words: whole }) => part
             .iter()
             .all(|word| whole.iter().any(|other| other.as_str() == word.as_str())),
+        (C::NumberParagraphs { count }, C::NthParagraphFirstWord { paragraphs, .. }) => {
+            count == paragraphs
+        }
         _ => part == whole,
     }
 }

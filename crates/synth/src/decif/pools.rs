@@ -37,6 +37,7 @@ pub struct Item {
 }
 
 /// Puts all rows of a step's phase so far to the model; gives what became of them, in order.
+/// Outcomes of rows behind them, which an earlier invocation may have left, are not looked at.
 pub type Put<'a, E> = dyn FnMut(Step, &[Sourced<Ask>]) -> Result<Vec<Outcome>, E> + 'a;
 
 /// The pools of a run.

@@ -37,7 +37,7 @@ fn run(settings: &Settings, said: &[Said]) -> End {
 const CONTRADICTS: &str = r#"{"explanation": "they exclude each other", "conflict": "YES"}"#;
 const UNSURE: &str = r#"{"explanation": "hm", "conflict": "UNSURE"}"#;
 const CLASH: &str = r#"{"instruction": "Please write about tea. Use no commas. Sound cheerful throughout. Write at least 300 words. Write fewer than 20 words."}"#;
-const MENDED: &str = r#"{"instruction": "Please write about tea. Use no commas. Sound cheerful throughout. Write at least 300 words."}"#;
+const MENDED: &str = r#"{"instruction": "Please write about tea. Use no commas. Sound cheerful throughout. Write fewer than 20 words."}"#;
 
 /// Name, what is set, what is said, how the row ends, a counter that has to be above zero.
 type Scenario = (

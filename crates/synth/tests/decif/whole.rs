@@ -143,10 +143,10 @@ fn order_and_concurrency_do_not_show() {
     };
     let expected = run(model(), 8);
     assert_eq!(expected["sft.jsonl"].lines().count(), 80);
-    for concurrency in [1, 3, 50] {
+    for concurrency in [1, 50] {
         assert_eq!(run(model(), concurrency), expected, "{concurrency}");
     }
-    for seed in 0..4 {
+    for seed in 0..2 {
         assert_eq!(run(model().shuffled(seed, 6), 16), expected, "order {seed}");
     }
 }

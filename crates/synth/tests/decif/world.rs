@@ -389,7 +389,8 @@ pub(crate) fn run_shard(
                 outcomes.push(outcome)
             })
             .unwrap();
-            assert_eq!(outcomes.len(), rows.len());
+            // Later rounds of an earlier invocation may be there, too.
+            assert!(outcomes.len() >= rows.len());
             Ok(outcomes)
         },
         &mut |items| {

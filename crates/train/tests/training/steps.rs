@@ -125,10 +125,8 @@ fn packs_chunks_and_recomputing_do_not_show() {
                 );
                 let apart = distance(&gradients, &others);
                 assert!(apart < 2e-6, "{name} {weights:?} {options:?}: {apart:e}");
-                let threads = StepOptions {
-                    workers: 3,
-                    ..options
-                };
+                let workers = 3;
+                let threads = StepOptions { workers, ..options };
                 let same = compute(network, items, references, objective, &threads);
                 assert_eq!((same.0, distance(&others, &same.1)), (other, 0.0));
             }

@@ -90,7 +90,7 @@ pub(crate) struct Decif {
 /// Why the pools stopped growing.
 enum Halt {
     /// A phase is not whole: the same command continues.
-    Unfinished(Report),
+    Unfinished(Box<Report>),
     Failed(anyhow::Error),
 }
 
@@ -135,7 +135,7 @@ impl Decif {
         };
         let report = pass.pool(step.name(), source, &recipe, &mut AdmitAll)?;
         if !report.is_whole() {
-            return Err(Halt::Unfinished(report));
+            return Err(Halt::Unfinished(Box::new(report)));
         }
         let mut outcomes = Vec::with_capacity(rows.len());
         let mut take = |_: &str, outcome| outcomes.push(outcome);
@@ -204,7 +204,7 @@ impl Recipe for Decif {
         self.diversity.replace(pools.diversity());
         let report = match ended {
             Ok(()) => last,
-            Err(Halt::Unfinished(report)) => Some(report),
+            Err(Halt::Unfinished(report)) => Some(*report),
             Err(Halt::Failed(error)) => return Err(error),
         };
         report.context("an epoch ends with a phase")

@@ -97,7 +97,7 @@ fn killed_at(place: &Place, folder: &str, file: &str) -> bool {
         if path.exists() {
             break true;
         }
-        if child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(120) {
+        if child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(900) {
             break false;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -133,13 +133,9 @@ fn killed_in_every_part_it_gives_the_same_adapter() {
         "0-base/evaluation/calls.sqlite",
         "1-decompose/calls.sqlite",
         "2-composer/metrics.jsonl",
-        "2-composer/adapter_model.safetensors",
         "3-synth/data/sft.jsonl",
         "4-sft/adapter/metrics.jsonl",
-        "4-sft/evaluation/calls.sqlite",
-        "5-round-1/synth/seeds.jsonl",
         "5-round-1/adapter/reference.json",
-        "6-round-2/adapter/checkpoints",
     ] {
         assert!(killed_at(&place, "killed", file), "{file}");
     }

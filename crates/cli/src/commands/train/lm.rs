@@ -108,7 +108,7 @@ fn held_out(mut items: Vec<Item>, args: &LmArgs) -> RunData {
 }
 
 /// Rows with `text`, or with `messages`, in any format that is read here; a row's `weight` says
-/// how much its trained tokens count [1].
+/// how much its trained tokens count, 1 if it says nothing.
 fn read(args: &LmArgs, text: &Text, course: &Course) -> Result<(Vec<Item>, DroppedRows)> {
     let blank = text.conversation(&[]);
     let (mut items, mut dropped) = (vec![], DroppedRows::default());

@@ -4,12 +4,9 @@ use super::settings::{Drawing, Parameters, Settings};
 use crate::rules::constraint_in;
 use serde_json::{Value, json};
 use verify::Constraint;
-use verify::compose::{Draws, Kind, Material, conflict, sample, types_exclude};
+use verify::compose::draws::{between, pick};
+use verify::compose::{Choice, Draws, Kind, Material, conflict, sample, types_exclude};
 
-/// Lists that are begun before the longest one is taken.
-const ATTEMPTS: usize = 64;
-/// Draws of one type's parameters before the type is given up.
-const REDRAWS: usize = 8;
 /// Draws that do not go with the others before the released code gives up.
 const REJECTIONS_MAX: usize = 1000;
 /// Letters that the released code counts.
@@ -21,61 +18,33 @@ const RARE_LETTERS: [&str; 5] = ["p", "j", "q", "y", "w"];
 
 /// Constraints for a seed; fewer than `settings.fewest` if there are no more that go together.
 pub(super) fn draw(material: &Material<'_>, seed: u64, settings: &Settings) -> Vec<Constraint> {
-    let mut dice = Dice(Draws::new(seed));
-    let count = dice.between(settings.fewest, settings.most);
+    let mut draws = Draws::new(seed);
+    let bits = &mut || draws.bits();
+    let count = between(bits, settings.fewest, settings.most);
     match settings.drawing {
-        Drawing::Compatible => compatible(material, count, settings, &mut dice),
-        Drawing::AsPublished => published(material, count, settings, &mut dice),
+        Drawing::Compatible => compatible(material, count, settings, bits),
+        Drawing::AsPublished => published(material, count, settings, bits),
     }
 }
 
-/// Types uniformly; each is kept if neither the table of types nor a rule on parameters objects
-/// to it beside those kept, and beside what the seed itself demands.
+/// Constraints that go together, and with what the seed itself demands.
 fn compatible(
     material: &Material<'_>,
     count: usize,
     settings: &Settings,
-    dice: &mut Dice,
+    bits: &mut dyn FnMut() -> u64,
 ) -> Vec<Constraint> {
     let mut own = demands_of(material.prompt.unwrap_or_default());
     if conflict(&own).is_some() {
         // Nothing goes with a seed that contradicts itself, as a rule reads it.
         own.clear();
     }
-    let mut longest = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let list = compatible_once(material, (count, &own), settings, dice);
-        if list.len() > longest.len() {
-            longest = list;
-        }
-        if longest.len() >= count {
-            break;
-        }
-    }
-    longest
-}
-
-fn compatible_once(
-    material: &Material<'_>,
-    (count, own): (usize, &[Constraint]),
-    settings: &Settings,
-    dice: &mut Dice,
-) -> Vec<Constraint> {
-    let mut left = settings.kinds();
-    left.retain(|kind| own.iter().all(|one| !types_exclude(Kind::of(one), *kind)));
-    let mut list = own.to_vec();
-    while list.len() < own.len() + count && !left.is_empty() {
-        let kind = left.swap_remove(dice.below(left.len()));
-        for _ in 0..REDRAWS {
-            list.push(parameters(kind, material, settings, dice));
-            if conflict(&list).is_none() {
-                left.retain(|other| !types_exclude(kind, *other));
-                break;
-            }
-            list.pop();
-        }
-    }
-    list.split_off(own.len())
+    let choice = Choice {
+        kinds: &settings.kinds(),
+        held: &own,
+        draw: &|kind, bits| Some(parameters(kind, material, settings, bits)),
+    };
+    choice.compatible(count, bits)
 }
 
 /// What a rule recognises of the seed's own demands, sentence by sentence.
@@ -90,13 +59,13 @@ fn published(
     material: &Material<'_>,
     count: usize,
     settings: &Settings,
-    dice: &mut Dice,
+    bits: &mut dyn FnMut() -> u64,
 ) -> Vec<Constraint> {
     let kinds = settings.kinds();
     let mut list: Vec<Kind> = Vec::new();
     let mut rejections = 0;
     while list.len() < count && rejections <= REJECTIONS_MAX {
-        let kind = kinds[dice.below(kinds.len())];
+        let kind = pick(bits, &kinds);
         if list.iter().any(|one| types_exclude(*one, kind)) {
             rejections += 1;
             continue;
@@ -105,7 +74,7 @@ fn published(
         match (list.len(), kind) {
             (1, Kind::ConstrainedResponse) => break,
             (1, Kind::JsonFormat) => {
-                list.push([Kind::ForbiddenWords, Kind::Existence][dice.below(2)]);
+                list.push(pick(bits, &[Kind::ForbiddenWords, Kind::Existence]));
                 break;
             }
             _ => {}
@@ -113,7 +82,7 @@ fn published(
     }
     let drawn = list.into_iter();
     drawn
-        .map(|kind| parameters(kind, material, settings, dice))
+        .map(|kind| parameters(kind, material, settings, bits))
         .collect()
 }
 
@@ -121,13 +90,13 @@ fn parameters(
     kind: Kind,
     material: &Material<'_>,
     settings: &Settings,
-    dice: &mut Dice,
+    bits: &mut dyn FnMut() -> u64,
 ) -> Constraint {
-    let wide = sample(kind, material, &mut || dice.bits());
+    let wide = sample(kind, material, bits);
     if settings.parameters == Parameters::Wide {
         return wide;
     }
-    let Some(kwargs) = narrow(kind, &wide, settings, dice) else {
+    let Some(kwargs) = narrow(kind, &wide, settings, bits) else {
         return wide;
     };
     let narrowed = kwargs
@@ -137,9 +106,14 @@ fn parameters(
 }
 
 /// The released code's ranges, where they are narrower: the parameters by IFEval's names.
-fn narrow(kind: Kind, wide: &Constraint, settings: &Settings, dice: &mut Dice) -> Option<Value> {
+fn narrow(
+    kind: Kind,
+    wide: &Constraint,
+    settings: &Settings,
+    bits: &mut dyn FnMut() -> u64,
+) -> Option<Value> {
     use Constraint as C;
-    let relation = ["at least", "less than"][dice.below(2)];
+    let relation = pick(bits, &["at least", "less than"]);
     Some(match (kind, wide) {
         (Kind::Existence, C::Existence { keywords }) => {
             json!({"keywords": [keywords.first()?.as_str()]})
@@ -148,63 +122,44 @@ fn narrow(kind: Kind, wide: &Constraint, settings: &Settings, dice: &mut Dice) -
             json!({"forbidden_words": [words.first()?.as_str()]})
         }
         (Kind::Frequency, C::Frequency { keyword, .. }) => {
-            json!({"keyword": keyword.as_str(), "relation": relation, "frequency": dice.between(2, 4)})
+            json!({"keyword": keyword.as_str(), "relation": relation, "frequency": between(bits, 2, 4)})
         }
         (Kind::LetterFrequency, _) => {
             let letter = match (relation, settings.drawing) {
                 // No answer of some length does with few of a common letter.
-                ("less than", Drawing::Compatible) => RARE_LETTERS[dice.below(RARE_LETTERS.len())],
-                _ => LETTERS[dice.below(LETTERS.len())],
+                ("less than", Drawing::Compatible) => pick(bits, &RARE_LETTERS),
+                _ => pick(bits, &LETTERS),
             };
-            json!({"letter": letter, "let_relation": relation, "let_frequency": dice.between(3, 8)})
+            json!({"letter": letter, "let_relation": relation, "let_frequency": between(bits, 3, 8)})
         }
         (Kind::NumberSentences, _) => {
-            json!({"relation": relation, "num_sentences": dice.between(3, 5)})
+            json!({"relation": relation, "num_sentences": between(bits, 3, 5)})
         }
         (Kind::NumberWords, _) => {
             let words = match relation {
-                "at least" => dice.between(10, 25),
-                _ => dice.between(30, 100),
+                "at least" => between(bits, 10, 25),
+                _ => between(bits, 30, 100),
             };
             json!({"relation": relation, "num_words": words})
         }
-        (Kind::NumberParagraphs, _) => json!({"num_paragraphs": dice.between(2, 4)}),
+        (Kind::NumberParagraphs, _) => json!({"num_paragraphs": between(bits, 2, 4)}),
         (Kind::NthParagraphFirstWord, C::NthParagraphFirstWord { first_word, .. }) => {
-            let paragraphs = dice.between(2, 4);
-            let nth = dice.between(1, paragraphs);
+            let paragraphs = between(bits, 2, 4);
+            let nth = between(bits, 1, paragraphs);
             json!({"num_paragraphs": paragraphs, "nth_paragraph": nth, "first_word": first_word})
         }
-        (Kind::NumberPlaceholders, _) => json!({"num_placeholders": dice.between(1, 3)}),
-        (Kind::NumberBulletLists, _) => json!({"num_bullets": dice.between(2, 4)}),
-        (Kind::NumberHighlightedSections, _) => json!({"num_highlights": dice.between(1, 3)}),
+        (Kind::NumberPlaceholders, _) => json!({"num_placeholders": between(bits, 1, 3)}),
+        (Kind::NumberBulletLists, _) => json!({"num_bullets": between(bits, 2, 4)}),
+        (Kind::NumberHighlightedSections, _) => json!({"num_highlights": between(bits, 1, 3)}),
         (Kind::MultipleSections, _) => {
-            let splitter = ["SECTION", "Section"][dice.below(2)];
-            json!({"section_spliter": splitter, "num_sections": dice.between(3, 5)})
+            let splitter = pick(bits, &["SECTION", "Section"]);
+            json!({"section_spliter": splitter, "num_sections": between(bits, 3, 5)})
         }
         (Kind::CapitalWordFrequency, _) => {
-            json!({"capital_relation": relation, "capital_frequency": dice.between(1, 4)})
+            json!({"capital_relation": relation, "capital_frequency": between(bits, 1, 4)})
         }
         _ => return None,
     })
-}
-
-/// Numbers in ranges out of a stream of bits.
-struct Dice(Draws);
-
-impl Dice {
-    fn bits(&mut self) -> u64 {
-        self.0.bits()
-    }
-
-    /// A number of `0..len`; `len` is at least 1.
-    fn below(&mut self, len: usize) -> usize {
-        ((u128::from(self.bits()) * len as u128) >> 64) as usize
-    }
-
-    /// A number of `low..=high`.
-    fn between(&mut self, low: usize, high: usize) -> usize {
-        low + self.below(high - low + 1)
-    }
 }
 
 #[cfg(test)]

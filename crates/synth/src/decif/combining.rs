@@ -2,13 +2,10 @@
 
 use super::outputs::Soft;
 use super::settings::{Answers, Combination, Settings};
-use verify::compose::{Draws, Kind, Material, conflict, sample, types_exclude};
+use verify::compose::draws::{below, unit};
+use verify::compose::{Choice, Draws, Kind, Material, sample};
 use verify::{Constraint, Relation};
 
-/// Lists of rules that are begun before the longest one is taken.
-const ATTEMPTS: usize = 64;
-/// Draws of one type's parameters before the type is given up.
-const REDRAWS: usize = 40;
 /// Counts that an answer of a few sentences can show.
 const SHORT_COUNT: usize = 5;
 /// Words and letters, likewise.
@@ -70,33 +67,15 @@ fn compatible(
     material: &Material<'_>,
     bits: &mut dyn FnMut() -> u64,
 ) -> Vec<Constraint> {
-    let mut longest = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let mut left = kinds(settings);
-        let mut list: Vec<Constraint> = Vec::new();
-        while list.len() < count && !left.is_empty() {
-            let kind = left.swap_remove(below(left.len(), bits));
-            for _ in 0..REDRAWS {
-                let drawn = sample(kind, material, bits);
-                if settings.answers == Answers::Short && !is_short(&drawn) {
-                    continue;
-                }
-                list.push(drawn);
-                if conflict(&list).is_none() {
-                    left.retain(|other| !types_exclude(kind, *other));
-                    break;
-                }
-                list.pop();
-            }
-        }
-        if list.len() >= count {
-            return list;
-        }
-        if list.len() > longest.len() {
-            longest = list;
-        }
-    }
-    longest
+    let choice = Choice {
+        kinds: &kinds(settings),
+        held: &[],
+        draw: &|kind, bits| {
+            let drawn = sample(kind, material, bits);
+            (settings.answers == Answers::Any || is_short(&drawn)).then_some(drawn)
+        },
+    };
+    choice.compatible(count, bits)
 }
 
 /// Soft constraints of different kinds.
@@ -104,7 +83,7 @@ fn one_of_each_kind(soft: &[Soft], count: usize, bits: &mut dyn FnMut() -> u64) 
     let mut left: Vec<&Soft> = soft.iter().collect();
     let mut drawn: Vec<Soft> = Vec::new();
     while drawn.len() < count && !left.is_empty() {
-        let one = left[below(left.len(), bits)];
+        let one = left[below(bits, left.len())];
         left.retain(|other| other.kind != one.kind);
         drawn.push(one.clone());
     }
@@ -125,7 +104,7 @@ fn as_published(
         if kinds.is_empty() {
             break;
         }
-        let kind = kinds[below(kinds.len(), bits)];
+        let kind = kinds[below(bits, kinds.len())];
         let rule = sample(kind, material, bits);
         if combined.rules.iter().all(|other| Kind::of(other) != kind) {
             combined.rules.push(rule);
@@ -135,7 +114,7 @@ fn as_published(
         if soft.is_empty() {
             break;
         }
-        let one = &soft[below(soft.len(), bits)];
+        let one = &soft[below(bits, soft.len())];
         if !combined.soft.contains(one) {
             combined.soft.push(one.clone());
         }
@@ -168,17 +147,6 @@ fn is_short(constraint: &Constraint) -> bool {
     }
 }
 
-/// A number of `0..len`; `len` is at least 1.
-fn below(len: usize, bits: &mut dyn FnMut() -> u64) -> usize {
-    let product = u128::from(bits()) * len as u128;
-    (product >> 64) as usize
-}
-
-/// A number from 0 to 1, 1 excluded: 53 bits.
-fn unit(bits: &mut dyn FnMut() -> u64) -> f64 {
-    (bits() >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 /// A place of a list of weights, each as likely as its weight.
 fn weighted(weights: &[f64], bits: &mut dyn FnMut() -> u64) -> usize {
     let mut left = unit(bits) * weights.iter().sum::<f64>();
@@ -199,6 +167,7 @@ fn weighted(weights: &[f64], bits: &mut dyn FnMut() -> u64) -> usize {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+    use verify::compose::conflict;
 
     fn pool() -> Vec<Soft> {
         let one = |number: usize| Soft {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use verify::compose::Draws;
+use verify::compose::draws::below;
 
 /// Calls of one round for one list of domains, where each is told of what exists.
 const CALLS_AT_ONCE: usize = 4;
@@ -428,8 +429,7 @@ fn some_of(list: &[&String], most: usize, seed: u64) -> Vec<String> {
     let mut draws = Draws::new(seed);
     let mut places: Vec<usize> = (0..list.len()).collect();
     while places.len() > most {
-        let product = u128::from(draws.bits()) * places.len() as u128;
-        places.swap_remove((product >> 64) as usize);
+        places.swap_remove(below(&mut || draws.bits(), places.len()));
     }
     places.sort_unstable();
     places

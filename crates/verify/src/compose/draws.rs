@@ -1,4 +1,5 @@
-//! Random numbers for the sampler: a counter and a mixing function, nothing else.
+//! Random numbers for drawing constraints: a counter and a mixing function, and what is made of
+//! 64 random bits at a time.
 
 /// Number `i` of the stream of a seed is the SplitMix64 mix (Steele, Lea and Flood 2014) of
 /// `seed + (i + 1) * golden`, so equal seeds give equal draws on every machine.
@@ -32,19 +33,24 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A number of `0..len`: the high half of a 64 by 64 bit product, whose bias is below 2^-50
+/// A number of `0..len`, `len` at least 1: the high half of a 64 by 64 bit product, whose bias is below 2^-50
 /// for the short lists drawn from here.
-pub(super) fn below(bits: &mut dyn FnMut() -> u64, len: usize) -> usize {
+pub fn below(bits: &mut dyn FnMut() -> u64, len: usize) -> usize {
     let product = u128::from(bits()) * len as u128;
     (product >> 64) as usize
 }
 
 /// A number of `low..=high`.
-pub(super) fn between(bits: &mut dyn FnMut() -> u64, low: usize, high: usize) -> usize {
+pub fn between(bits: &mut dyn FnMut() -> u64, low: usize, high: usize) -> usize {
     low + below(bits, high.saturating_sub(low) + 1)
 }
 
 /// One of a list that has at least one entry.
-pub(super) fn pick<T: Copy>(bits: &mut dyn FnMut() -> u64, list: &[T]) -> T {
+pub fn pick<T: Copy>(bits: &mut dyn FnMut() -> u64, list: &[T]) -> T {
     list[below(bits, list.len())]
+}
+
+/// A number from 0 to 1, 1 excluded: 53 bits.
+pub fn unit(bits: &mut dyn FnMut() -> u64) -> f64 {
+    (bits() >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -1,7 +1,8 @@
 //! Composing constraints for synthesis: draw them, know which exclude which, say them in
 //! words, and check the saying.
 //!
-//! - [`sample`] draws the parameters of one type, [`compose`] a list that one answer can meet.
+//! - [`sample`] draws the parameters of one type, [`compose`] a list that one answer can meet,
+//!   [`Choice`] such a list of given types beside what holds already.
 //! - [`types_exclude`] is the table of types, [`conflict`] adds the rules on parameters.
 //! - [`describe`] and [`phrasings`] put a constraint into words; [`mentions_parameters`] tells
 //!   whether a reworded instruction still carries them.
@@ -13,10 +14,11 @@
 mod conflict;
 mod demands;
 mod describe;
-mod draws;
+pub mod draws;
 mod exclusions;
 mod kind;
 mod languages;
+mod lists;
 mod mention;
 mod numbers;
 mod sample;
@@ -33,8 +35,9 @@ pub use draws::Draws;
 pub use exclusions::types_exclude;
 pub use kind::Kind;
 pub use languages::{LANGUAGES, Language, Script, by_code};
+pub use lists::{Choice, DrawOne, compose, compose_with};
 pub use mention::{Missing, mentions_parameters};
-pub use sample::{Material, compose, compose_with, sample};
+pub use sample::{Material, sample};
 pub use satisfy::satisfying_text;
 pub use violate::violating_text;
 

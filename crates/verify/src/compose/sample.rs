@@ -1,8 +1,6 @@
-//! Draws parameters for each constraint type, and lists of constraints that go together.
+//! Draws the parameters of each constraint type.
 
-use super::conflict::conflict;
-use super::draws::{Draws, below, between, pick};
-use super::exclusions::types_exclude;
+use super::draws::{below, between, pick};
 use super::languages::LANGUAGES;
 use super::{Kind, words};
 use crate::{Constraint, Error, Keyword, Relation};
@@ -44,8 +42,8 @@ impl Material<'_> {
 
 /// Draws the parameters of one type.
 ///
-/// `bits` gives 64 random bits a call, for example [`Draws::bits`] or a closure over any
-/// generator. Equal bits give equal constraints. Counts are at least 2 where one would be
+/// `bits` gives 64 random bits a call, for example those of a [`Draws`](super::Draws) or of any
+/// other generator. Equal bits give equal constraints. Counts are at least 2 where one would be
 /// trivial, `response_language` is never English, and every parameter is sensible by itself;
 /// [`conflict`] judges combinations.
 pub fn sample(kind: Kind, material: &Material<'_>, bits: &mut dyn FnMut() -> u64) -> Constraint {
@@ -179,63 +177,4 @@ fn sample_prompt(material: &Material<'_>, bits: &mut dyn FnMut() -> u64) -> Stri
         Some(prompt) if !prompt.is_empty() => prompt.to_owned(),
         _ => pick(bits, &words::PROMPTS).to_owned(),
     }
-}
-
-/// Draws `k` constraints that one answer can meet, with general words as keywords.
-///
-/// See [`compose_with`].
-#[must_use]
-pub fn compose(seed: u64, k: usize) -> Vec<Constraint> {
-    compose_with(&Material::default(), seed, k)
-}
-
-/// How many lists are begun before the longest one is given.
-const ATTEMPTS: usize = 64;
-
-/// Draws `k` constraints that one answer can meet: types uniformly, each kept if neither the
-/// type table nor a rule on the parameters objects to it beside those already kept.
-///
-/// A list that gets stuck is begun anew, so types that go with few others (`json_format`,
-/// `two_responses`, `repeat_prompt`, and `constrained_response`, which goes with none) appear
-/// only where `k` leaves room for them. Gives fewer than `k` only if 64 lists got stuck below:
-/// not seen up to `k` = 8. The result depends on the arguments alone.
-#[must_use]
-pub fn compose_with(material: &Material<'_>, seed: u64, k: usize) -> Vec<Constraint> {
-    let mut draws = Draws::new(seed);
-    let mut bits = || draws.bits();
-    let mut longest = Vec::new();
-    for _ in 0..ATTEMPTS {
-        let list = compose_once(material, &mut bits, k);
-        if list.len() >= k {
-            return list;
-        }
-        if list.len() > longest.len() {
-            longest = list;
-        }
-    }
-    longest
-}
-
-/// How often one type's parameters are drawn again before the type is given up.
-const REDRAWS: usize = 4;
-
-fn compose_once(
-    material: &Material<'_>,
-    bits: &mut dyn FnMut() -> u64,
-    k: usize,
-) -> Vec<Constraint> {
-    let mut left = Kind::ALL.to_vec();
-    let mut list: Vec<Constraint> = Vec::new();
-    while list.len() < k && !left.is_empty() {
-        let kind = left.swap_remove(below(bits, left.len()));
-        for _ in 0..REDRAWS {
-            list.push(sample(kind, material, bits));
-            if conflict(&list).is_none() {
-                left.retain(|other| !types_exclude(kind, *other));
-                break;
-            }
-            list.pop();
-        }
-    }
-    list
 }

@@ -23,6 +23,20 @@ pub enum Want {
     Both,
 }
 
+/// Why an answer cannot become data, whatever it says.
+pub(crate) fn fault(completion: &Completion) -> Option<&'static str> {
+    let text = completion.text.trim();
+    if text.is_empty() {
+        Some("empty")
+    } else if completion.finish_reason == FinishReason::Length {
+        Some("truncated")
+    } else if is_refusal(text) {
+        Some("refusal")
+    } else {
+        None
+    }
+}
+
 /// A response with what was said of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
@@ -39,15 +53,7 @@ impl Sample {
     /// A response that was not judged yet. What is wrong with it is counted.
     pub(crate) fn new(request: &Generate, completion: &Completion, llm: &Llm<'_>) -> Self {
         let text = completion.text.trim().to_owned();
-        let unusable = if text.is_empty() {
-            Some("empty")
-        } else if completion.finish_reason == FinishReason::Length {
-            Some("truncated")
-        } else if is_refusal(&text) {
-            Some("refusal")
-        } else {
-            None
-        };
+        let unusable = fault(completion);
         if let Some(fault) = unusable {
             llm.count(&format!("respond.{fault}"), 1);
         }

@@ -15,12 +15,13 @@ pub use settings::{
     Correction, Drawing, Keywords, Parameters, Rewrite, Settings, SettingsError, Variant,
 };
 
-use crate::filters::{Contamination, is_refusal, language_of};
+use crate::answers::fault;
+use crate::filters::{Contamination, language_of};
 use crate::prompts::PromptSet;
 use correcting::{Chain, correct};
-use data::{Completion, FinishReason, Generate, Message};
+use data::{Completion, Generate, Message};
 use pipeline::{Llm, Stop, reject};
-use serde_json::{Value, json};
+use serde_json::json;
 use verify::compose::Material;
 use verify::{Constraint, Verdict, strict};
 
@@ -146,7 +147,7 @@ async fn respond(task: &Task, context: &Context, llm: &Llm<'_>) -> Result<Vec<An
         for completion in llm.samples("respond", "respond", &request, wave).await? {
             match usable(&completion) {
                 Ok(text) => answers.push(Answer::judged(text, task)),
-                Err(Fault(name)) => {
+                Err(name) => {
                     llm.count(&format!("respond.{name}"), 1);
                     fault = name;
                 }
@@ -256,7 +257,7 @@ async fn generate(task: &Task, context: &Context, llm: &Llm<'_>) -> Result<(), S
         let completion = llm.generate("correct", "generate", request).await?;
         let answer = match usable(&completion) {
             Ok(text) => Answer::judged(text, task),
-            Err(Fault(fault)) => {
+            Err(fault) => {
                 llm.count(&format!("generate.{fault}"), 1);
                 failure.0 = fault;
                 continue;
@@ -277,11 +278,11 @@ async fn generate(task: &Task, context: &Context, llm: &Llm<'_>) -> Result<(), S
 
 /// The instruction as its only turn, after the conversation so far.
 fn respond_request(task: &Task, seed: u64, context: &Context) -> Result<Generate, Stop> {
+    let variables = json!({"query": task.instruction});
     let id = "complex-to-simple/respond";
-    let mut messages = context.render(id, json!({"query": task.instruction}))?;
-    let user = messages.len() - 1;
-    messages.splice(user..user, task.history.iter().cloned());
-    Ok(context.prompts.get(id).request(messages, seed, None))
+    context
+        .prompts
+        .ask_after(&task.history, id, variables, seed)
 }
 
 impl Task {
@@ -316,32 +317,11 @@ impl Answer {
     }
 }
 
-/// Why a text cannot become data, whatever it says.
-pub(crate) struct Fault(&'static str);
-
-/// The text of an answer that was neither empty nor cut nor a refusal.
-pub(crate) fn usable(completion: &Completion) -> Result<String, Fault> {
+/// The text of an answer; the fault of one that cannot become data.
+pub(crate) fn usable(completion: &Completion) -> Result<String, &'static str> {
     let text = completion.text.trim();
-    if text.is_empty() {
-        Err(Fault("empty"))
-    } else if completion.finish_reason == FinishReason::Length {
-        Err(Fault("truncated"))
-    } else if is_refusal(text) {
-        Err(Fault("refusal"))
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-impl Context {
-    fn render(&self, id: &str, variables: Value) -> Result<Vec<Message>, Stop> {
-        let rendered = self.prompts.get(id).render(variables);
-        rendered.map_err(|error| reject("prompt", "unrenderable", error.to_string()))
-    }
-
-    /// A form filled in: the text of its last turn.
-    fn form(&self, id: &str, variables: Value) -> Result<String, Stop> {
-        let mut messages = self.render(id, variables)?;
-        Ok(messages.pop().map(|turn| turn.content).unwrap_or_default())
+    match fault(completion) {
+        Some(fault) => Err(fault),
+        None => Ok(text.to_owned()),
     }
 }

@@ -29,14 +29,12 @@ pub use settings::{
 pub use steps::{Ask, Step, ask};
 
 use crate::filters::Contamination;
-use crate::prompts::{PromptError, PromptSet};
+use crate::prompts::PromptSet;
 use answering::{respond, select};
 use conflicts::resolve;
 use criteria::decompose;
-use data::{Generate, Grammar, Message};
 use instructing::instruct;
 use pipeline::{Llm, Sourced, Stop, reject};
-use serde_json::Value;
 
 /// Name of the recipe, its prompts and its last phase.
 pub const NAME: &str = "decif";
@@ -125,22 +123,4 @@ pub async fn run(item: &Item, llm: &Llm<'_>, context: &Context) -> Result<(), St
     let instruction = decompose(resolved, context, llm).await?;
     let samples = respond(&instruction, context, llm).await?;
     select(item, &instruction, &samples, context, llm)
-}
-
-impl Context {
-    fn render(&self, id: &str, variables: Value) -> Result<Vec<Message>, Stop> {
-        let rendered = self.prompts.get(id).render(variables);
-        rendered.map_err(|error: PromptError| reject("prompt", "unrenderable", error.to_string()))
-    }
-
-    fn request(
-        &self,
-        id: &str,
-        variables: Value,
-        seed: u64,
-        grammar: Grammar,
-    ) -> Result<Generate, Stop> {
-        let messages = self.render(id, variables)?;
-        Ok(self.prompts.get(id).request(messages, seed, Some(grammar)))
-    }
 }

@@ -1,13 +1,13 @@
 //! Verdicts on one response. No verdict is never a pass.
 
 use crate::outputs::{WrittenVerdicts, parse, verdicts_grammar};
-use crate::prompts::{PromptError, PromptSet};
+use crate::prompts::PromptSet;
 use crate::rules::{Rule, RuleRecord};
-use data::{FinishReason, Message, Prompt, Score};
+use data::{FinishReason, Prompt, Score};
 use futures::future::try_join_all;
-use pipeline::{Llm, Stop, reject};
+use pipeline::{Llm, Stop};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Verdicts of both evaluators, where both judge.
 pub(crate) const AGREEMENT_FILE: &str = "agreement.jsonl";
@@ -154,10 +154,8 @@ pub(crate) async fn judge(
 }
 
 impl Bench<'_> {
-    fn render(&self, step: &str, variables: Value) -> Result<Vec<Message>, Stop> {
-        let prompt = self.prompts.get(&format!("{}/{step}", self.recipe));
-        let rendered = prompt.render(variables);
-        rendered.map_err(|error: PromptError| reject("prompt", "unrenderable", error.to_string()))
+    fn prompt(&self, step: &str) -> String {
+        format!("{}/{step}", self.recipe)
     }
 
     /// The model's verdicts, as many as questions.
@@ -201,9 +199,8 @@ impl Bench<'_> {
             "response": examined.response, "questions": questions,
         });
         let grammar = verdicts_grammar(questions.len());
-        let messages = self.render("judge_explain", variables)?;
-        let prompt = self.prompts.get(&format!("{}/judge_explain", self.recipe));
-        let request = prompt.request(messages, 0, Some(grammar));
+        let id = self.prompt("judge_explain");
+        let request = self.prompts.ask(&id, variables, 0, Some(grammar))?;
         let answer = llm.generate("judge", "judge", request).await?;
         let written = if answer.finish_reason == FinishReason::Length {
             Err("truncated")
@@ -242,13 +239,15 @@ impl Bench<'_> {
         questions: &[&str],
         llm: &Llm<'_>,
     ) -> Result<Vec<Verdict>, Stop> {
+        let id = self.prompt("judge_logits");
+        let id = id.as_str();
         let asked = questions.iter().map(|question| async move {
             let variables = json!({
                 "history": examined.history, "instruction": examined.instruction,
                 "response": examined.response, "question": question,
             });
             let score = Score {
-                prefix: Prompt::Messages(self.render("judge_logits", variables)?),
+                prefix: Prompt::Messages(self.prompts.turns(id, variables)?),
                 suffixes: Vec::new(),
                 labels: vec!["YES".into(), "NO".into()],
                 adapter: None,

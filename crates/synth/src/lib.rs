@@ -13,6 +13,7 @@
 //! Knows no tensor and no engine.
 
 mod answers;
+mod asking;
 pub mod complex_to_simple;
 pub mod decif;
 pub mod filters;

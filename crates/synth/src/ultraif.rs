@@ -16,11 +16,11 @@ pub use settings::{Composer, Evaluator, Rounds, Selection, Settings, SettingsErr
 use crate::filters::{Contamination, language_of};
 use crate::judging::Criterion;
 use crate::outputs::{SENTENCE_CHARS, is_cut, parse_whole, rewrite_limit};
-use crate::prompts::{PromptError, PromptSet};
+use crate::prompts::PromptSet;
 use crate::rules::rule_for;
 use answering::respond_and_evaluate;
 use composing::{compose, composer_input};
-use data::{Generate, Grammar, Message};
+use data::Message;
 use futures::future::try_join_all;
 use outputs::{Augmented, Decomposed, Question, decompose_grammar, question_grammar};
 use pipeline::{Llm, Stop, reject};
@@ -204,7 +204,9 @@ async fn decompose(
 ) -> Result<Decomposed, Stop> {
     let variables = json!({"prompt": instruction.query});
     let grammar = decompose_grammar(&instruction.query);
-    let request = context.request("ultraif/decompose", variables, 0, grammar)?;
+    let request = context
+        .prompts
+        .ask("ultraif/decompose", variables, 0, Some(grammar))?;
     let answer = llm.generate("decompose", "decompose", request).await?;
     let mut parts = parse_whole::<Decomposed>(&answer, "decompose")?;
     if !parts.complex {
@@ -243,7 +245,10 @@ async fn question(
     }
     let asked = parts.constraints.iter().map(|one| async move {
         let variables = json!({"prompt": instruction.query, "constraint": one.constraint});
-        let request = context.request("ultraif/question", variables, 0, question_grammar())?;
+        let request =
+            context
+                .prompts
+                .ask("ultraif/question", variables, 0, Some(question_grammar()))?;
         let answer = llm.generate("question", "question", request).await?;
         // One constraint without a question does not end the row.
         let question = parse_whole::<Question>(&answer, "question").ok();
@@ -325,23 +330,5 @@ impl Instruction {
             .map(|turn| json!({"from": turn.role, "value": turn.content}))
             .collect();
         Value::Array(turns).to_string()
-    }
-}
-
-impl Context {
-    fn render(&self, id: &str, variables: Value) -> Result<Vec<Message>, Stop> {
-        let rendered = self.prompts.get(id).render(variables);
-        rendered.map_err(|error: PromptError| reject("prompt", "unrenderable", error.to_string()))
-    }
-
-    fn request(
-        &self,
-        id: &str,
-        variables: Value,
-        seed: u64,
-        grammar: Grammar,
-    ) -> Result<Generate, Stop> {
-        let messages = self.render(id, variables)?;
-        Ok(self.prompts.get(id).request(messages, seed, Some(grammar)))
     }
 }

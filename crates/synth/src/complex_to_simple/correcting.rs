@@ -1,7 +1,7 @@
 //! Correction of an answer, constraint by constraint.
 
 use super::settings::Correction;
-use super::{Answer, Context, Fault, Task, usable};
+use super::{Answer, Context, Task, usable};
 use data::{Generate, Sampling};
 use pipeline::{Llm, Stop};
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ async fn corrected(
         let answer = llm.generate("correct", "correct", request).await?;
         let text = match usable(&answer) {
             Ok(text) => text,
-            Err(Fault(fault)) => {
+            Err(fault) => {
                 llm.count(&format!("correct.{fault}"), 1);
                 continue;
             }
@@ -217,8 +217,7 @@ fn after_marker(answer: &str) -> Option<&str> {
 
 fn request(variables: &Value, seed: u64, context: &Context) -> Result<Generate, Stop> {
     let id = context.settings.correction.prompt();
-    let messages = context.render(id, variables.clone())?;
-    Ok(context.prompts.get(id).request(messages, seed, None))
+    context.prompts.ask(id, variables, seed, None)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! An instruction in words: keywords, wordings of its constraints, the whole.
 
 use super::settings::{Keywords, Rewrite};
-use super::{Context, Fault, Task, usable};
+use super::{Context, Task, usable};
 use crate::filters::words;
 use data::{Grammar, Message};
 use pipeline::{Llm, Stop, reject};
@@ -88,9 +88,9 @@ pub(super) async fn keywords(
         Keywords::Seed => Ok(keywords_of(seed)),
         Keywords::Model => {
             let variables = json!({"seed": seed});
-            let messages = context.render("complex-to-simple/keywords", variables)?;
-            let prompt = context.prompts.get("complex-to-simple/keywords");
-            let request = prompt.request(messages, 0, Some(keywords_grammar()));
+            let grammar = Some(keywords_grammar());
+            let id = "complex-to-simple/keywords";
+            let request = context.prompts.ask(id, variables, 0, grammar)?;
             let answer = llm.generate("keywords", "keywords", request).await?;
             let named = named_keywords(&answer.text);
             if named.is_empty() {
@@ -151,7 +151,7 @@ pub(super) async fn phrase(
     let choice = |index: usize| llm.seed("phrase", index) % CHOICES;
     let texts = constraints.iter().enumerate().map(|(index, constraint)| {
         let choice = choice(index);
-        context.form(
+        context.prompts.form(
             "complex-to-simple/constraint",
             json!({
                 "id": Kind::of(constraint).id(), "kwargs": constraint.kwargs(),
@@ -161,7 +161,9 @@ pub(super) async fn phrase(
     });
     let texts = texts.collect::<Result<Vec<String>, Stop>>()?;
     let variables = json!({"seed": seed, "constraints": texts, "choice": choice(texts.len())});
-    let mut instruction = context.form("complex-to-simple/instruction", variables)?;
+    let mut instruction = context
+        .prompts
+        .form("complex-to-simple/instruction", variables)?;
     if let Some(lost) = lost_in(&instruction, &constraints) {
         return Err(reject("phrase", "parameter_lost", lost));
     }
@@ -186,15 +188,15 @@ async fn rewritten(
     context: &Context,
     llm: &Llm<'_>,
 ) -> Result<Option<String>, Stop> {
-    let prompt = context.prompts.get("complex-to-simple/rewrite");
     let variables = json!({"seed": seed, "constraints": texts});
-    let messages = context.render("complex-to-simple/rewrite", variables)?;
+    let id = "complex-to-simple/rewrite";
     for attempt in 0..context.settings.tries {
-        let request = prompt.request(messages.clone(), llm.seed("rewrite", attempt), None);
+        let draw = llm.seed("rewrite", attempt);
+        let request = context.prompts.ask(id, &variables, draw, None)?;
         let answer = llm.generate("rewrite", "rewrite", request).await?;
         let text = match usable(&answer) {
             Ok(text) => text,
-            Err(Fault(fault)) => {
+            Err(fault) => {
                 llm.count(&format!("rewrite.{fault}"), 1);
                 continue;
             }

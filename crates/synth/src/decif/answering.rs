@@ -19,9 +19,11 @@ pub(super) async fn respond(
     llm: &Llm<'_>,
 ) -> Result<Vec<Sample>, Stop> {
     let settings = &context.settings;
-    let messages = context.render("decif/respond", json!({"query": instruction.draft.text}))?;
-    let prompt = context.prompts.get("decif/respond");
-    let request = prompt.request(messages, llm.seed("respond", 0), None);
+    let variables = json!({"query": instruction.draft.text});
+    let seed = llm.seed("respond", 0);
+    let request = context
+        .prompts
+        .ask("decif/respond", variables, seed, None)?;
     let waves = Waves {
         samples: settings.samples,
         until: settings.early_stop.then_some(settings.want),

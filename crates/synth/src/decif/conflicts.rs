@@ -114,7 +114,9 @@ async fn examine(draft: &Draft, context: &Context, llm: &Llm<'_>) -> Result<Opti
 /// The model's finding.
 async fn ask(text: &str, context: &Context, llm: &Llm<'_>) -> Result<Option<String>, Stop> {
     let variables = json!({"instruction": text});
-    let request = context.request("decif/conflict", variables, 0, conflict_grammar())?;
+    let request = context
+        .prompts
+        .ask("decif/conflict", variables, 0, Some(conflict_grammar()))?;
     let answer = llm.generate("judge", "conflict", request).await?;
     let found: Examined = parse_whole(&answer, "conflict")?;
     match found.conflict.as_str() {
@@ -135,7 +137,9 @@ async fn repair(
     let variables = json!({"instruction": draft.text, "problem": problem});
     let grammar = repair_grammar(&draft.text);
     let seed = llm.seed("resolve", attempt);
-    let request = context.request("decif/resolve", variables, seed, grammar)?;
+    let request = context
+        .prompts
+        .ask("decif/resolve", variables, seed, Some(grammar))?;
     let answer = llm.generate("instruct", "resolve", request).await?;
     let text = match read(&answer, rewrite_limit(&draft.text)) {
         Ok(text) => text,

@@ -36,7 +36,9 @@ pub(super) async fn decompose(
     llm: &Llm<'_>,
 ) -> Result<Instruction, Stop> {
     let variables = json!({"instruction": draft.text});
-    let request = context.request("decif/criteria", variables, 0, criteria_grammar())?;
+    let request = context
+        .prompts
+        .ask("decif/criteria", variables, 0, Some(criteria_grammar()))?;
     let answer = llm.generate("judge", "criteria", request).await?;
     let found: Found = parse_whole(&answer, "criteria")?;
     let mut criteria = match context.settings.criteria {

@@ -87,8 +87,12 @@ pub(super) async fn instruct(item: &Item, context: &Context, llm: &Llm<'_>) -> R
             "persona": item.persona, "constraints": demands,
         });
         let seed = llm.seed("instruction", attempt);
-        let request =
-            context.request("decif/instruction", variables, seed, instruction_grammar())?;
+        let request = context.prompts.ask(
+            "decif/instruction",
+            variables,
+            seed,
+            Some(instruction_grammar()),
+        )?;
         let answer = llm.generate("instruct", "instruction", request).await?;
         match read(&answer, INSTRUCTION_CHARS).and_then(|text| drafted(text, &combined, context)) {
             Ok(draft) => {

@@ -103,7 +103,9 @@ pub async fn ask(ask: &Ask, llm: &Llm<'_>, context: &Context) -> Result<(), Stop
     }
     let id = format!("decif/{step}");
     let grammar = list_grammar(ask.step, ask.count);
-    let request = context.request(&id, variables, llm.seed(step, 0), grammar)?;
+    let request = context
+        .prompts
+        .ask(&id, variables, llm.seed(step, 0), Some(grammar))?;
     let answer = llm.generate("meta", step, request).await?;
     let read: Value = parse_whole(&answer, step)?;
     let Some(list) = read[step].as_array() else {

@@ -135,12 +135,11 @@ fn respond_request(
     seed: u64,
     context: &Context,
 ) -> Result<Generate, Stop> {
-    let prompt = context.prompts.get("ultraif/respond");
-    let mut messages = context.render("ultraif/respond", json!({"query": instruction.query}))?;
-    // The conversation so far stands between the system's turn and the user's.
-    let user = messages.len() - 1;
-    messages.splice(user..user, instruction.history.iter().cloned());
-    Ok(prompt.request(messages, seed, None))
+    let variables = json!({"query": instruction.query});
+    let history = &instruction.history;
+    context
+        .prompts
+        .ask_after(history, "ultraif/respond", variables, seed)
 }
 
 async fn judge_sample(

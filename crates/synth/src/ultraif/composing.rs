@@ -85,7 +85,9 @@ async fn compose_once(
         Composer::Prompted => {
             let variables = json!({"history": before.shown_history(), "query": before.query});
             let grammar = compose_grammar(&before.query);
-            context.request("ultraif/compose", variables, seed, grammar)?
+            context
+                .prompts
+                .ask("ultraif/compose", variables, seed, Some(grammar))?
         }
         Composer::Trained => trained_request(before, seed, context.settings.composer_tokens),
     };

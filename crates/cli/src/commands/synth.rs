@@ -19,7 +19,7 @@ mod pass;
 pub(crate) mod settings;
 pub(crate) mod ultraif;
 
-pub(crate) use ended::{Ended, Shown};
+pub(crate) use ended::{Ended, Shown, lines_of};
 pub(crate) use job::{House, Job};
 pub(crate) use pass::{Pass, Rows};
 
@@ -40,6 +40,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use synth::prompts::PromptSet;
 
+/// Where a manifest's settings name the benchmarks that instructions must not repeat.
+const DECONTAMINATE: &str = "decontaminate";
+
 /// Runs the command.
 pub(crate) fn run(env: &mut Env, command: &SynthCommand) -> Result<ExitCode> {
     match command {
@@ -54,8 +57,10 @@ pub(crate) fn run(env: &mut Env, command: &SynthCommand) -> Result<ExitCode> {
 pub(crate) trait Recipe {
     /// Name, version and roles.
     fn facts(&self) -> Facts;
-    /// Settings, as the manifest keeps them. [`export_of`] has to understand them.
+    /// Its settings. [`export_of`] has to understand them.
     fn settings(&self) -> Result<Value>;
+    /// Files with benchmarks that instructions must not repeat.
+    fn decontaminate(&self) -> &[PathBuf];
     /// What is said.
     fn prompts(&self) -> &PromptSet;
     /// What the rows come from.
@@ -122,10 +127,14 @@ pub(crate) fn export_of(manifest: &Manifest) -> Result<Export> {
         .recipe
         .split_once(' ')
         .unwrap_or((&manifest.recipe, ""));
+    let mut settings = manifest.settings.clone();
+    if let Some(settings) = settings.as_object_mut() {
+        settings.remove(DECONTAMINATE);
+    }
     let export = match name {
-        synth::ultraif::NAME => ultraif::export_of(manifest.settings.clone()),
-        synth::decif::NAME => decif::export_of(manifest.settings.clone()),
-        synth::complex_to_simple::NAME => complex_to_simple::export_of(manifest.settings.clone()),
+        synth::ultraif::NAME => ultraif::export_of(settings),
+        synth::decif::NAME => decif::export_of(settings),
+        synth::complex_to_simple::NAME => complex_to_simple::export_of(settings),
         _ => Err(Failure::input("this program has no such recipe")),
     };
     export.with_context(|| format!("the run is of `{}`", manifest.recipe))
@@ -204,6 +213,8 @@ fn manifest(
     (cast, opened): (&Cast, &[Opened]),
 ) -> Result<Manifest> {
     let facts = recipe.facts();
+    let mut settings = recipe.settings()?;
+    settings[DECONTAMINATE] = json!(recipe.decontaminate());
     let mut models = BTreeMap::new();
     for role in facts.roles {
         let part = cast.of(role);
@@ -217,7 +228,7 @@ fn manifest(
         source: recipe.source().digest,
         shard: job.shard,
         models,
-        settings: recipe.settings()?,
+        settings,
         prompts: recipe.prompts().digests(facts.name),
     })
 }

@@ -172,7 +172,9 @@ impl Settings {
     }
 
     /// For models of a few million parameters, which have no room to be careful: higher rates,
-    /// smaller steps, seeds used again and again.
+    /// smaller steps, seeds used again and again. Beside pairs they learn the chosen answers:
+    /// by pairs alone they gain as much and write worse (perplexity 13 % above the base's
+    /// instead of 6 %).
     pub(crate) fn small() -> Self {
         let course = Course {
             lr: 3e-3,
@@ -186,7 +188,7 @@ impl Settings {
             epochs: 2,
             batch_tokens: 2048,
             beta: 0.1,
-            sft_weight: 0.0,
+            sft_weight: 0.5,
         };
         Self {
             rows: 800,

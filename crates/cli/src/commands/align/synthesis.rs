@@ -10,12 +10,10 @@ use crate::commands::Env;
 use crate::commands::synth::args::SeedArgs;
 use crate::commands::synth::settings::layered;
 use crate::commands::synth::ultraif::Ultraif;
-use crate::commands::synth::{Ended, Job, execute};
+use crate::commands::synth::{Ended, Job, execute, lines_of};
 use crate::config::Config;
-use anyhow::{Context, Result};
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use anyhow::Result;
+use std::path::Path;
 use synth::ultraif::{Composer, Evaluator, NAME, Settings, Stage, Want};
 
 /// Takes seeds apart, or makes the rows of a stage; nothing if the user stopped it.
@@ -135,14 +133,4 @@ fn facts(ended: &Ended, file: &str) -> Result<Facts> {
         rows: lines_of(&ended.folder.join(file))?,
         rejected: funnel.rejected.clone(),
     }))
-}
-
-fn lines_of(path: &PathBuf) -> Result<u64> {
-    let cannot = || format!("cannot read {}", path.display());
-    let mut reader = BufReader::new(File::open(path).with_context(cannot)?);
-    let mut lines = 0;
-    while reader.skip_until(b'\n').with_context(cannot)? > 0 {
-        lines += 1;
-    }
-    Ok(lines)
 }

@@ -2,7 +2,7 @@
 
 use super::args::{ComplexToSimpleArgs, SeedArgs};
 use super::job::House;
-use super::settings::{contamination, layered, preset};
+use super::settings::{Preset, contamination, layered, preset};
 use super::{Export, Facts, Job, Pass, Recipe, Rows, Shown, Source, execute, prompts};
 use crate::commands::Env;
 use crate::error::Failure;
@@ -19,7 +19,7 @@ use synth::prompts::PromptSet;
 /// Runs Complex-to-Simple.
 pub(crate) fn run(env: &mut Env, args: &ComplexToSimpleArgs) -> Result<ExitCode> {
     let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
-    let base = preset(&args.run.preset, Settings::default, Settings::as_published)?;
+    let base = preset(&args.run.preset, &presets())?;
     let base = within(job.house, base);
     let mut flags = Vec::new();
     if args.atom {
@@ -44,6 +44,13 @@ pub(crate) fn run(env: &mut Env, args: &ComplexToSimpleArgs) -> Result<ExitCode>
     )?;
     ended.tell(Shown::of_flag(args.run.json))?;
     Ok(ended.exit_code())
+}
+
+fn presets() -> [Preset<Settings>; 2] {
+    [
+        ("paper", Settings::default),
+        ("as-published", Settings::as_published),
+    ]
 }
 
 /// The settings with what the model knows, where it knows little: its types of constraints,
@@ -113,9 +120,11 @@ impl Recipe for ComplexToSimple {
     }
 
     fn settings(&self) -> Result<Value> {
-        let mut settings = serde_json::to_value(&self.context.settings)?;
-        settings["decontaminate"] = json!(self.decontaminate);
-        Ok(settings)
+        Ok(serde_json::to_value(&self.context.settings)?)
+    }
+
+    fn decontaminate(&self) -> &[PathBuf] {
+        &self.decontaminate
     }
 
     fn prompts(&self) -> &PromptSet {
@@ -166,9 +175,6 @@ fn export(settings: &Settings) -> Export {
 ///
 /// # Errors
 /// Settings that are not this recipe's.
-pub(super) fn export_of(mut settings: Value) -> Result<Export> {
-    if let Some(settings) = settings.as_object_mut() {
-        settings.remove("decontaminate");
-    }
+pub(super) fn export_of(settings: Value) -> Result<Export> {
     Ok(export(&serde_json::from_value(settings)?))
 }

@@ -2,13 +2,13 @@
 
 use super::args::DecifArgs;
 use super::job::House;
-use super::settings::{contamination, layered, preset};
+use super::settings::{Preset, admit, contamination, layered, preset};
 use super::{Export, Facts, Job, Pass, Recipe, Rows, Shown, Source, execute, prompts};
 use crate::commands::Env;
 use crate::error::Failure;
 use crate::output;
 use anyhow::{Context as _, Result};
-use pipeline::{Admit, AdmitAll, Llm, Report, Sourced};
+use pipeline::{AdmitAll, Llm, Report, Sourced};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use synth::decif::{self, Ask, Context, Diversity, Item, NAME, Next, Pools, Settings, Step};
-use synth::filters::NearDuplicates;
 use synth::prompts::PromptSet;
 
 /// How varied pools and instructions are, in the run's folder.
@@ -27,9 +26,8 @@ const DIVERSITY_FILE: &str = "diversity.json";
 pub(crate) fn run(env: &mut Env, args: &DecifArgs) -> Result<ExitCode> {
     let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
     let base = match args.run.preset.as_str() {
-        "small" => Settings::small(),
         "paper" if job.house == House::Embedded => within(job.house),
-        name => preset(name, Settings::default, Settings::as_published)?,
+        name => preset(name, &presets())?,
     };
     let sizes = [
         ("domains", args.domains, "--domains"),
@@ -65,6 +63,14 @@ pub(crate) fn run(env: &mut Env, args: &DecifArgs) -> Result<ExitCode> {
     let ended = execute(env, &job, &recipe)?;
     ended.tell(Shown::of_flag(args.run.json))?;
     Ok(ended.exit_code())
+}
+
+fn presets() -> [Preset<Settings>; 3] {
+    [
+        ("paper", Settings::default),
+        ("as-published", Settings::as_published),
+        ("small", Settings::small),
+    ]
 }
 
 /// The settings with what the model inside the program knows: its types of constraints, short
@@ -152,7 +158,7 @@ impl Decif {
             rows: items.iter().cloned(),
             count: items.len() as u64,
         };
-        let mut admit = admit(&self.context.settings);
+        let mut admit = admit(self.context.settings.near_duplicates);
         pass.last(NAME, source, &recipe, admit.as_mut())
     }
 }
@@ -167,9 +173,11 @@ impl Recipe for Decif {
     }
 
     fn settings(&self) -> Result<Value> {
-        let mut settings = serde_json::to_value(&self.context.settings)?;
-        settings["decontaminate"] = json!(self.decontaminate);
-        Ok(settings)
+        Ok(serde_json::to_value(&self.context.settings)?)
+    }
+
+    fn decontaminate(&self) -> &[PathBuf] {
+        &self.decontaminate
     }
 
     fn prompts(&self) -> &PromptSet {
@@ -274,7 +282,7 @@ fn export(settings: &Settings) -> Export {
     Export {
         phase: NAME,
         files: settings.files(),
-        admit: admit(settings),
+        admit: admit(settings.near_duplicates),
     }
 }
 
@@ -282,20 +290,8 @@ fn export(settings: &Settings) -> Export {
 ///
 /// # Errors
 /// Settings that are not this recipe's.
-pub(super) fn export_of(mut settings: Value) -> Result<Export> {
-    if let Some(settings) = settings.as_object_mut() {
-        settings.remove("decontaminate");
-    }
+pub(super) fn export_of(settings: Value) -> Result<Export> {
     Ok(export(&serde_json::from_value(settings)?))
-}
-
-/// What is judged in source order.
-fn admit(settings: &Settings) -> Box<dyn Admit> {
-    if settings.near_duplicates > 0.0 {
-        Box::new(NearDuplicates::new(settings.near_duplicates))
-    } else {
-        Box::new(AdmitAll)
-    }
 }
 
 #[cfg(test)]

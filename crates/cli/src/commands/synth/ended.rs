@@ -86,7 +86,7 @@ impl Ended {
                 output::say(&self.totals.in_words());
                 for name in &self.files {
                     let path = self.folder.join(name);
-                    let rows = lines_of(&path).with_context(|| path.display().to_string())?;
+                    let rows = lines_of(&path)?;
                     output::say(&format!("{rows:>7} rows  {}", path.display()));
                 }
             }
@@ -123,10 +123,11 @@ impl Totals {
 }
 
 /// Lines of a file of any size.
-fn lines_of(path: &Path) -> std::io::Result<usize> {
-    let mut reader = BufReader::new(fs::File::open(path)?);
+pub(crate) fn lines_of(path: &Path) -> Result<u64> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut reader = BufReader::new(fs::File::open(path).with_context(cannot)?);
     let mut lines = 0;
-    while reader.skip_until(b'\n')? > 0 {
+    while reader.skip_until(b'\n').with_context(cannot)? > 0 {
         lines += 1;
     }
     Ok(lines)

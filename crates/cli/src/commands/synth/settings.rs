@@ -3,11 +3,12 @@
 use crate::config::{Config, unknown};
 use crate::error::Failure;
 use anyhow::Result;
+use pipeline::{Admit, AdmitAll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::PathBuf;
-use synth::filters::Contamination;
+use synth::filters::{Contamination, NearDuplicates};
 
 /// `base`, with what the configuration says of the recipe, with what the flags say: key, value,
 /// flag.
@@ -48,18 +49,31 @@ pub(crate) fn layered<S: Serialize + DeserializeOwned>(
     Ok(serde_json::from_value(value)?)
 }
 
-/// A preset by its name.
+/// A name, and the settings it stands for.
+pub(super) type Preset<S> = (&'static str, fn() -> S);
+
+/// One of a recipe's presets by its name.
 ///
 /// # Errors
-/// Another name than `paper` and `as-published`.
-pub(super) fn preset<S>(name: &str, paper: fn() -> S, as_published: fn() -> S) -> Result<S> {
-    match name {
-        "paper" => Ok(paper()),
-        "as-published" => Ok(as_published()),
-        other => {
-            let message = format!("--preset {other}: there are paper and as-published");
+/// A name that is none of them.
+pub(super) fn preset<S>(name: &str, presets: &[Preset<S>]) -> Result<S> {
+    match presets.iter().find(|(known, _)| *known == name) {
+        Some((_, settings)) => Ok(settings()),
+        None => {
+            let known: Vec<&str> = presets.iter().map(|(known, _)| *known).collect();
+            let known = known.join(", ");
+            let message = format!("--preset {name}: there is no such preset; there are {known}");
             Err(Failure::usage(message))
         }
+    }
+}
+
+/// What is judged in source order: instructions that are much like earlier ones, above a
+/// threshold of 0, do not become files.
+pub(super) fn admit(near_duplicates: f64) -> Box<dyn Admit> {
+    match near_duplicates > 0.0 {
+        true => Box::new(NearDuplicates::new(near_duplicates)),
+        false => Box::new(AdmitAll),
     }
 }
 

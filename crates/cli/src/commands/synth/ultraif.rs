@@ -1,7 +1,7 @@
 //! UltraIF as a command, and the agreement of its two evaluators.
 
 use super::args::{SeedArgs, UltraifArgs};
-use super::settings::{contamination, layered, preset};
+use super::settings::{Preset, admit, contamination, layered, preset};
 use super::{Ended, Export, Facts, Job, Pass, Recipe, Rows, Shown, Source, execute, prompts};
 use crate::commands::Env;
 use crate::error::Failure;
@@ -9,12 +9,11 @@ use crate::output;
 use crate::request;
 use crate::seeds::Seeds;
 use anyhow::Result;
-use pipeline::{Admit, AdmitAll, Llm, Report};
+use pipeline::{Llm, Report};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use synth::filters::NearDuplicates;
 use synth::prompts::PromptSet;
 use synth::ultraif::{self, Composer, Context, Evaluator, NAME, Settings};
 
@@ -58,7 +57,7 @@ pub(crate) fn agree(env: &mut Env, args: &UltraifArgs) -> Result<ExitCode> {
 
 fn of_args(env: &mut Env, args: &UltraifArgs, change: impl FnOnce(&mut Settings)) -> Result<Ended> {
     let job = Job::of_args(&args.run, (NAME, &args.role), &env.config)?;
-    let base = preset(&args.run.preset, Settings::default, Settings::as_published)?;
+    let base = preset(&args.run.preset, &presets())?;
     let base = job.house.adapted(base);
     let base = Settings {
         composer: if job.casts("compose") {
@@ -78,6 +77,13 @@ fn of_args(env: &mut Env, args: &UltraifArgs, change: impl FnOnce(&mut Settings)
     let mut settings = layered(NAME, &base, &env.config, flags)?;
     change(&mut settings);
     execute(env, &job, &Ultraif::new(&job, settings, &args.source)?)
+}
+
+fn presets() -> [Preset<Settings>; 2] {
+    [
+        ("paper", Settings::default),
+        ("as-published", Settings::as_published),
+    ]
 }
 
 /// A run of UltraIF.
@@ -118,9 +124,11 @@ impl Recipe for Ultraif {
     }
 
     fn settings(&self) -> Result<Value> {
-        let mut settings = serde_json::to_value(&self.context.settings)?;
-        settings["decontaminate"] = json!(self.decontaminate);
-        Ok(settings)
+        Ok(serde_json::to_value(&self.context.settings)?)
+    }
+
+    fn decontaminate(&self) -> &[PathBuf] {
+        &self.decontaminate
     }
 
     fn prompts(&self) -> &PromptSet {
@@ -146,7 +154,7 @@ impl Recipe for Ultraif {
         let recipe = async |seed: &Vec<data::Message>, llm: &Llm<'_>| {
             ultraif::run(seed, llm, &self.context).await
         };
-        let mut admit = admit(&self.context.settings);
+        let mut admit = admit(self.context.settings.near_duplicates);
         pass.last(NAME, rows, &recipe, admit.as_mut())
     }
 }
@@ -155,7 +163,7 @@ fn export(settings: &Settings) -> Export {
     Export {
         phase: NAME,
         files: settings.files(),
-        admit: admit(settings),
+        admit: admit(settings.near_duplicates),
     }
 }
 
@@ -163,18 +171,6 @@ fn export(settings: &Settings) -> Export {
 ///
 /// # Errors
 /// Settings that are not this recipe's.
-pub(super) fn export_of(mut settings: Value) -> Result<Export> {
-    if let Some(settings) = settings.as_object_mut() {
-        settings.remove("decontaminate");
-    }
+pub(super) fn export_of(settings: Value) -> Result<Export> {
     Ok(export(&serde_json::from_value(settings)?))
-}
-
-/// What is judged in source order.
-fn admit(settings: &Settings) -> Box<dyn Admit> {
-    if settings.near_duplicates > 0.0 {
-        Box::new(NearDuplicates::new(settings.near_duplicates))
-    } else {
-        Box::new(AdmitAll)
-    }
 }

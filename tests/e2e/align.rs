@@ -90,9 +90,13 @@ fn left(place: &Place, folder: &str) -> (Vec<u8>, Value) {
 
 /// Starts the loop and kills it as soon as `file` is there; whether it got so far.
 fn killed_at(place: &Place, folder: &str, file: &str) -> bool {
-    let mut child = place.command(&command(folder, &[])).spawn().unwrap();
+    killed_at_with(place, &command(folder, &[]), &format!("{folder}/{file}"))
+}
+
+fn killed_at_with(place: &Place, command: &[&str], file: &str) -> bool {
+    let mut child = place.command(command).spawn().unwrap();
     let began = Instant::now();
-    let path = place.path(folder).join(file);
+    let path = place.path(file);
     let found = loop {
         if path.exists() {
             break true;
@@ -187,6 +191,55 @@ fn controls_train_as_long_as_the_loop() {
     assert!(!place.path("run/2-composer").exists());
 }
 
+/// The model inside the program, some seeds, some instructions to measure by.
+fn contrast<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let base = [
+        "align",
+        "-m",
+        "embedded",
+        "--recipe",
+        "complex-to-simple",
+        "--set",
+        "align.rows=24",
+        "--set",
+        "align.held_out.prompts=8",
+        "--set",
+        "align.dpo.epochs=1",
+        "-o",
+        folder,
+    ];
+    [&base[..], more].concat()
+}
+
+#[test]
+fn contrast_learns_from_what_rules_and_corrections_make() {
+    let place = Place::new();
+    assert!(killed_at_with(
+        &place,
+        &contrast("killed", &[]),
+        "killed/1-round-1/synth/calls.sqlite"
+    ));
+    place.good(&contrast("killed", &[]));
+    let told = place.json(&contrast("whole", &["--json"]));
+    assert_eq!(left(&place, "killed"), left(&place, "whole"));
+    let rows = told["models"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{told}");
+    assert_eq!(rows[1]["training"]["method"], "dpo");
+    assert!(rows[1]["training"]["rows"].as_u64().unwrap() > 0, "{told}");
+    // What it learnt from was right in every rule, and what it learnt to avoid was not.
+    let verified = place.good(&["verify", "whole/1-round-1/synth/data/dpo.jsonl"]);
+    let told = format!("{}{}", verified.stdout, verified.stderr);
+    assert!(
+        told.contains("chosen: strict 100.00 % of prompts"),
+        "{told}"
+    );
+    assert!(
+        told.contains("rejected: strict 0.00 % of prompts"),
+        "{told}"
+    );
+    place.good(&["data", "check", "whole/1-round-1/synth/data"]);
+}
+
 #[test]
 fn what_cannot_begin_is_told_before_anything_is_made() {
     let place = place();
@@ -210,6 +263,15 @@ fn what_cannot_begin_is_told_before_anything_is_made() {
         "ultraif.samples",
     );
     check(&["align", "--rounds", "99"], 2, "align.rounds");
+    let contrast = ["align", "--recipe", "complex-to-simple"];
+    let check_contrast = |more: &[&str], named: &str| {
+        check(&[&contrast[..], more].concat(), 2, named);
+    };
+    check_contrast(&["--control", "rules"], "--control");
+    check_contrast(
+        &["--set", "complex-to-simple.tries=0"],
+        "complex-to-simple.tries",
+    );
     place.write(
         "bad.jsonl",
         "{\"prompt\": \"x\", \"instruction_id_list\": [\"no:such\"], \"kwargs\": [{}]}\n",

@@ -163,6 +163,9 @@ async fn respond(task: &Task, context: &Context, llm: &Llm<'_>) -> Result<Vec<An
         (answers.len() * task.constraints.len()) as u64,
     );
     llm.count("respond.constraints_satisfied", satisfied as u64);
+    let right = answers.iter().filter(|answer| answer.holds_all()).count();
+    llm.count("select.responses", answers.len() as u64);
+    llm.count("select.passing", right as u64);
     Ok(answers)
 }
 

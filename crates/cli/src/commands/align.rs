@@ -31,7 +31,7 @@ use ::eval::held_out::Asking;
 use ::synth::prompts::PromptSet;
 use ::synth::ultraif::Composer;
 use anyhow::{Context, Result};
-use args::AlignArgs;
+use args::{AlignArgs, RecipeArg};
 use inputs::Inputs;
 use serde_json::{Value, json};
 use settings::{Settings, Size};
@@ -121,24 +121,22 @@ impl<'a> Loop<'a> {
         (prompts, house): (&PromptSet, House),
     ) -> Result<Self> {
         let size = Size::of(opened.parameters());
-        let settings = Settings::choose(args.preset, args.rounds, size, &env.config)?;
-        let recipe = synthesis::settings_of_all(size, &env.config)?;
-        recipe
-            .validate()
-            .map_err(|error| Failure::usage(error.to_string()))?;
+        let settings = Settings::choose(args.preset, args.recipe, args.rounds, size, &env.config)?;
+        synthesis::check(args, (size, house), &env.config)?;
         let inputs = Inputs::read(args, house, settings.held_out.prompts)?;
         let folder = args.output.clone();
         let composes = (0..=settings.rounds).any(|place| settings.depth(place) > 0);
+        let composes = composes && args.recipe == RecipeArg::Ultraif;
         let composer = match composes && !args.skip_composer {
             true => Composer::Trained,
             false => Composer::Prompted,
         };
         let answer_tokens = match settings.held_out.max_tokens {
-            0 => prompts.get("ultraif/respond").max_tokens(),
+            0 => prompts.get(args.recipe.respond()).max_tokens(),
             tokens => tokens,
         };
         Ok(Self {
-            parts: schedule(&settings, &args.control, composer),
+            parts: schedule(&settings, args.recipe, &args.control, composer),
             held_out_file: folder.join(inputs::HELD_OUT),
             context_tokens: opened.context_tokens(),
             answer_tokens: answer_tokens.min(opened.context_tokens() / 2),
@@ -159,7 +157,8 @@ impl<'a> Loop<'a> {
         opened: &Opened,
         prompts: &PromptSet,
     ) -> Result<BTreeMap<String, Value>> {
-        let recipe = synthesis::settings_of_all(self.size, &env.config)?;
+        let house = House::of(&self.args.model, &env.config);
+        let (recipe, settings) = synthesis::made_of(self, house, &env.config)?;
         let made_of = [
             ("recipe", json!(NAME)),
             ("model", json!(opened.identity(None)?)),
@@ -168,8 +167,8 @@ impl<'a> Loop<'a> {
             ("held-out", json!(self.inputs.held_out_digest)),
             ("composer", json!(self.composer)),
             ("align", serde_json::to_value(&self.settings)?),
-            ("ultraif", serde_json::to_value(&recipe)?),
-            ("prompts", json!(prompts.digests(::synth::ultraif::NAME))),
+            (recipe, settings),
+            ("prompts", json!(prompts.digests(recipe))),
         ];
         let made_of = made_of.map(|(name, value)| (name.to_owned(), value));
         Ok(BTreeMap::from(made_of))
@@ -252,12 +251,13 @@ impl<'a> Loop<'a> {
                 Work::Evaluate => "evaluate".to_owned(),
                 Work::Decompose => "take seeds apart".to_owned(),
                 Work::Compose => "train composer".to_owned(),
-                Work::Synthesise => {
-                    format!(
-                        "compose {} times, respond, judge",
-                        self.settings.depth(part.place)
-                    )
-                }
+                Work::Synthesise => match self.args.recipe {
+                    RecipeArg::Ultraif => {
+                        let depth = self.settings.depth(part.place);
+                        format!("compose {depth} times, respond, judge")
+                    }
+                    RecipeArg::ComplexToSimple => "add rules, respond, check, correct".to_owned(),
+                },
                 Work::Train(method) => format!("train {}", method.name()),
             };
             let policy = part.policy.as_deref();

@@ -13,10 +13,14 @@ pub(crate) struct AlignArgs {
     /// The folder of everything; the same command continues it
     #[arg(short, long, value_name = "DIR", default_value = "runs/align")]
     pub(crate) output: PathBuf,
+    /// Whose way of making rows
+    #[arg(long, value_enum, value_name = "NAME", default_value = "ultraif")]
+    pub(crate) recipe: RecipeArg,
     /// Seed of every draw; the same seed gives the same adapter
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
-    /// Rounds of preference pairs after SFT, the last of them NCA [default: align.rounds]
+    /// Rounds of preference pairs; with ultraif after SFT, the last of them NCA [default:
+    /// align.rounds]
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
     /// Instructions to measure by: JSONL with prompt, instruction_id_list and kwargs as
@@ -47,6 +51,26 @@ pub(crate) struct AlignArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+}
+
+/// How rows are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecipeArg {
+    /// The model composes instructions and judges its answers: SFT, then rounds of pairs
+    Ultraif,
+    /// Rules are added to the seeds and check the answers, the model corrects what failed:
+    /// rounds of DPO with the chosen answers' cross-entropy
+    ComplexToSimple,
+}
+
+impl RecipeArg {
+    /// The prompt of its answers.
+    pub(crate) fn respond(self) -> &'static str {
+        match self {
+            Self::Ultraif => "ultraif/respond",
+            Self::ComplexToSimple => "complex-to-simple/respond",
+        }
+    }
 }
 
 /// What the loop is compared with.

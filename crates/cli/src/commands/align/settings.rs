@@ -1,6 +1,6 @@
 //! What can be set about the loop, as `align.…`; what is set as `ultraif.…` holds in it too.
 
-use super::args::PresetArg;
+use super::args::{PresetArg, RecipeArg};
 use crate::config::{Config, unknown};
 use crate::error::Failure;
 use anyhow::Result;
@@ -200,19 +200,35 @@ impl Settings {
         }
     }
 
+    /// The same for Complex-to-Simple: its loss and learning rate, as published, on
+    /// adapters, or the small model's own; one round.
+    fn contrasting(mut self, size: Size) -> Self {
+        self.rounds = 1;
+        self.dpo.sft_weight = 1.0;
+        if size == Size::Usual {
+            self.dpo.lr = 5e-4;
+        }
+        self
+    }
+
     /// Preset, then configuration, then flags.
     ///
     /// # Errors
     /// A key that does not exist, a value of another type or out of range.
     pub(crate) fn choose(
         preset: Option<PresetArg>,
+        recipe: RecipeArg,
         rounds: Option<usize>,
         size: Size,
         config: &Config,
     ) -> Result<Self> {
-        let base = match (preset, size) {
-            (Some(PresetArg::Small), _) | (None, Size::Small) => Self::small(),
-            (Some(PresetArg::Paper), _) | (None, Size::Usual) => Self::paper(),
+        let (base, size) = match (preset, size) {
+            (Some(PresetArg::Small), _) | (None, Size::Small) => (Self::small(), Size::Small),
+            (Some(PresetArg::Paper), _) | (None, Size::Usual) => (Self::paper(), Size::Usual),
+        };
+        let base = match recipe {
+            RecipeArg::Ultraif => base,
+            RecipeArg::ComplexToSimple => base.contrasting(size),
         };
         let known: Vec<String> = keys(&base).into_iter().map(|(key, _)| key).collect();
         let mut value = serde_json::to_value(base)?;
@@ -295,7 +311,8 @@ mod tests {
                 .collect(),
             ..Sources::default()
         };
-        Settings::choose(None, None, Size::Usual, &Config::read(&sources)?)
+        let config = Config::read(&sources)?;
+        Settings::choose(None, RecipeArg::Ultraif, None, Size::Usual, &config)
     }
 
     #[test]
@@ -336,10 +353,26 @@ mod tests {
     #[test]
     fn presets_follow_size_unless_named() {
         let config = Config::read(&Sources::default()).unwrap();
-        let of = |preset, size| Settings::choose(preset, Some(1), Size::of(size), &config).unwrap();
+        let recipe = RecipeArg::Ultraif;
+        let of = |preset, size| {
+            Settings::choose(preset, recipe, Some(1), Size::of(size), &config).unwrap()
+        };
         assert_eq!(of(None, 3_000_000).sft.lr, Settings::small().sft.lr);
         assert_eq!(of(None, 8_000_000_000).rows, 0);
         let asked = of(Some(PresetArg::Paper), 3_000_000);
         assert_eq!((asked.rows, asked.rounds), (0, 1));
+    }
+
+    #[test]
+    fn contrast_has_a_loss_of_its_own() {
+        let config = Config::read(&Sources::default()).unwrap();
+        let recipe = RecipeArg::ComplexToSimple;
+        let of = |size| Settings::choose(None, recipe, None, size, &config).unwrap();
+        let (usual, small) = (of(Size::Usual), of(Size::Small));
+        assert_eq!(
+            (usual.rounds, usual.dpo.lr, usual.dpo.sft_weight),
+            (1, 5e-4, 1.0)
+        );
+        assert_eq!((small.rows, small.dpo.sft_weight), (800, 1.0));
     }
 }

@@ -1,6 +1,6 @@
 //! Which stages there are, in which folders, and what each begins with: plain data.
 
-use super::args::Control;
+use super::args::{Control, RecipeArg};
 use super::settings::Settings;
 use std::path::{Path, PathBuf};
 use synth::ultraif::Composer;
@@ -31,7 +31,7 @@ pub(crate) enum Work {
     Decompose,
     /// The composer is trained.
     Compose,
-    /// Instructions are composed, answered, judged: rows for training.
+    /// Instructions are made, answered, judged: rows for training.
     Synthesise,
     /// The policy is trained.
     Train(Method),
@@ -107,7 +107,12 @@ impl Part {
 }
 
 /// Every part in order: each needs only those before it.
-pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: Composer) -> Vec<Part> {
+pub(crate) fn schedule(
+    settings: &Settings,
+    recipe: RecipeArg,
+    controls: &[Control],
+    composer: Composer,
+) -> Vec<Part> {
     let part = |stage: &str, work, folder: &str| Part {
         arm: Arm::Main,
         stage: stage.to_owned(),
@@ -125,6 +130,10 @@ pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: Comp
             ..part("composer", Work::Compose, COMPOSER)
         });
     }
+    if recipe == RecipeArg::ComplexToSimple {
+        parts.extend(contrast(settings.rounds));
+        return parts;
+    }
     parts.extend(arm(Arm::Main, settings.rounds));
     let mut controls = controls.to_vec();
     controls.sort_unstable();
@@ -135,13 +144,24 @@ pub(crate) fn schedule(settings: &Settings, controls: &[Control], composer: Comp
     parts
 }
 
+/// Rounds of pairs of a corrected answer and what it was made from.
+fn contrast(rounds: usize) -> Vec<Part> {
+    let rounds = (1..=rounds).map(|place| Stage {
+        arm: Arm::Main,
+        name: format!("round {place}"),
+        place,
+        method: Method::Dpo,
+        synthesis: format!("{place}-round-{place}/synth").into(),
+        training: format!("{place}-round-{place}").into(),
+    });
+    chain(rounds)
+}
+
 /// SFT and the rounds of one arm.
 fn arm(arm: Arm, rounds: usize) -> Vec<Part> {
     let root = Path::new(arm.folder());
-    let mut parts = Vec::new();
-    let mut policy = None;
-    for place in 0..=rounds {
-        let (stage, method, synthesis, training) = if place == 0 {
+    let stages = (0..=rounds).map(|place| {
+        let (name, method, synthesis, training) = if place == 0 {
             let (synthesis, training) = (root.join("3-synth"), root.join("4-sft"));
             ("sft".to_owned(), Method::Sft, synthesis, training)
         } else {
@@ -151,15 +171,45 @@ fn arm(arm: Arm, rounds: usize) -> Vec<Part> {
                 Method::Dpo
             };
             let training = root.join(format!("{}-round-{place}", place + 4));
-            let stage = format!("round {place}");
-            (stage, method, training.join("synth"), training)
+            let name = format!("round {place}");
+            (name, method, training.join("synth"), training)
         };
+        Stage {
+            arm,
+            name,
+            place,
+            method,
+            synthesis,
+            training,
+        }
+    });
+    chain(stages)
+}
+
+/// Rows, a training on them, an evaluation.
+struct Stage {
+    arm: Arm,
+    name: String,
+    place: usize,
+    method: Method,
+    /// Folder of the rows.
+    synthesis: PathBuf,
+    /// Folder of adapter and evaluation.
+    training: PathBuf,
+}
+
+/// Stages of which each begins with the adapter of the one before.
+fn chain(stages: impl Iterator<Item = Stage>) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut policy = None;
+    for stage in stages {
+        let (synthesis, training) = (stage.synthesis, stage.training);
         let adapter = training.join("adapter");
         let part = |work, folder: &Path, policy: Option<&PathBuf>, source| Part {
-            arm,
-            stage: stage.clone(),
+            arm: stage.arm,
+            stage: stage.name.clone(),
             work,
-            place,
+            place: stage.place,
             folder: folder.to_owned(),
             policy: policy.cloned(),
             source,
@@ -167,7 +217,7 @@ fn arm(arm: Arm, rounds: usize) -> Vec<Part> {
         let before = policy.as_ref();
         parts.push(part(Work::Synthesise, &synthesis, before, None));
         let source = Some(synthesis.clone());
-        parts.push(part(Work::Train(method), &adapter, before, source));
+        parts.push(part(Work::Train(stage.method), &adapter, before, source));
         let evaluation = training.join("evaluation");
         parts.push(part(Work::Evaluate, &evaluation, Some(&adapter), None));
         policy = Some(adapter);
@@ -194,7 +244,7 @@ mod tests {
             path.as_ref()
                 .map_or("-".to_owned(), |path| path.display().to_string())
         };
-        schedule(&settings, controls, composer)
+        schedule(&settings, RecipeArg::Ultraif, controls, composer)
             .iter()
             .map(|part| {
                 let (policy, source) = (name(&part.policy), name(&part.source));
@@ -228,10 +278,35 @@ mod tests {
     }
 
     #[test]
+    fn contrast_is_rounds_of_pairs_alone() {
+        let settings = Settings {
+            rounds: 2,
+            ..Settings::paper()
+        };
+        let recipe = RecipeArg::ComplexToSimple;
+        let parts = schedule(&settings, recipe, &[], Composer::Prompted);
+        let told: Vec<String> = parts.iter().map(Part::key).collect();
+        let expected = [
+            "0-base/evaluation",
+            "1-round-1/synth",
+            "1-round-1/adapter",
+            "1-round-1/evaluation",
+            "2-round-2/synth",
+            "2-round-2/adapter",
+            "2-round-2/evaluation",
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(parts[1].policy, None);
+        assert_eq!(parts[4].policy, Some("1-round-1/adapter".into()));
+        assert_eq!(parts[5].work, Work::Train(Method::Dpo));
+        assert_eq!(last_adapter(&parts), Some(Path::new("2-round-2/adapter")));
+    }
+
+    #[test]
     fn controls_have_folders_of_their_own_and_a_twin_each() {
         let settings = Settings::paper();
         let controls = [Control::Rules, Control::Unfiltered, Control::Rules];
-        let parts = schedule(&settings, &controls, Composer::Prompted);
+        let parts = schedule(&settings, RecipeArg::Ultraif, &controls, Composer::Prompted);
         assert_eq!(parts.len(), 1 + 3 * 9);
         let keys: Vec<String> = parts.iter().map(Part::key).collect();
         let unique: std::collections::BTreeSet<_> = keys.iter().collect();

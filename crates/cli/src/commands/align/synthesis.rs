@@ -1,20 +1,26 @@
-//! Rows for a training: the recipe's own run, with the roles played by the loop's adapters. A
-//! recipe other than UltraIF would take this module's place.
+//! Rows for a training: a recipe's own run, with the roles played by the loop's adapters.
 
 use super::Loop;
-use super::args::Control;
+use super::args::{AlignArgs, Control, RecipeArg};
 use super::settings::{Judge, Size};
 use super::stages::{Arm, COMPOSER, Part, Work};
 use super::state::{Facts, RowFacts};
 use crate::commands::Env;
 use crate::commands::synth::args::SeedArgs;
+use crate::commands::synth::complex_to_simple::{ComplexToSimple, within};
 use crate::commands::synth::settings::layered;
 use crate::commands::synth::ultraif::Ultraif;
-use crate::commands::synth::{Ended, Job, execute, lines_of};
+use crate::commands::synth::{Ended, House, Job, Recipe, execute, lines_of};
 use crate::config::Config;
+use crate::error::Failure;
 use anyhow::Result;
+use serde_json::Value;
 use std::path::Path;
+use synth::complex_to_simple;
 use synth::ultraif::{Composer, Evaluator, NAME, Settings, Stage, Want};
+
+/// Answers of a small model from which Complex-to-Simple chooses the one to correct.
+const SAMPLES_OF_SMALL: usize = 5;
 
 /// Takes seeds apart, or makes the rows of a stage; nothing if the user stopped it.
 ///
@@ -22,7 +28,6 @@ use synth::ultraif::{Composer, Evaluator, NAME, Settings, Stage, Want};
 /// What keeps the recipe from going on.
 pub(super) fn synthesise(env: &mut Env, of: &Loop<'_>, part: &Part) -> Result<Option<Facts>> {
     let folder = of.folder.join(&part.folder);
-    let settings = settings(of, part, &env.config)?;
     let rows = match part.work {
         Work::Decompose => 0,
         _ => of.settings.rows,
@@ -38,12 +43,84 @@ pub(super) fn synthesise(env: &mut Env, of: &Loop<'_>, part: &Part) -> Result<Op
         roles: roles(of, part),
         ..Job::new(folder, &of.args.model, &env.config)
     };
-    let file = file_of(part);
-    let ended = execute(env, &job, &Ultraif::new(&job, settings, &source)?)?;
+    let recipe: Box<dyn Recipe> = match of.args.recipe {
+        RecipeArg::Ultraif => {
+            let settings = settings(of, part, &env.config)?;
+            Box::new(Ultraif::new(&job, settings, &source)?)
+        }
+        RecipeArg::ComplexToSimple => {
+            let settings = contrast(of.size, job.house, &env.config)?;
+            Box::new(ComplexToSimple::new(&job, settings, &source)?)
+        }
+    };
+    let ended = execute(env, &job, recipe.as_ref())?;
     if ended.is_stopped() {
         return Ok(None);
     }
-    facts(&ended, file).map(Some)
+    facts(&ended, file_of(part)).map(Some)
+}
+
+/// Whether the recipe can be run as it is set.
+///
+/// # Errors
+/// A setting that does not exist, fit or make sense; a control of a recipe that has none.
+pub(super) fn check(args: &AlignArgs, (size, house): (Size, House), config: &Config) -> Result<()> {
+    let usage = |text: String| Err(Failure::usage(text));
+    match args.recipe {
+        RecipeArg::Ultraif => {
+            let checked = settings_of_all(size, config)?.validate();
+            checked.or_else(|error| usage(error.to_string()))
+        }
+        RecipeArg::ComplexToSimple => {
+            if !args.control.is_empty() {
+                return usage(
+                    "--control: compares judges, and in complex-to-simple rules are the judge"
+                        .into(),
+                );
+            }
+            let checked = contrast(size, house, config)?.validate();
+            checked.or_else(|error| usage(error.to_string()))
+        }
+    }
+}
+
+/// The recipe's name and its settings, as the state keeps them.
+///
+/// # Errors
+/// A setting that does not exist or fit.
+pub(super) fn made_of(
+    of: &Loop<'_>,
+    house: House,
+    config: &Config,
+) -> Result<(&'static str, Value)> {
+    Ok(match of.args.recipe {
+        RecipeArg::Ultraif => {
+            let settings = settings_of_all(of.size, config)?;
+            (NAME, serde_json::to_value(settings)?)
+        }
+        RecipeArg::ComplexToSimple => {
+            let settings = contrast(of.size, house, config)?;
+            (complex_to_simple::NAME, serde_json::to_value(settings)?)
+        }
+    })
+}
+
+/// What Complex-to-Simple is set to: its own defaults, what the model inside the program knows,
+/// several answers for each instruction where they cost little, what the user set.
+///
+/// # Errors
+/// A setting that does not exist or fit.
+pub(super) fn contrast(
+    size: Size,
+    house: House,
+    config: &Config,
+) -> Result<complex_to_simple::Settings> {
+    let mut base = within(house, complex_to_simple::Settings::default());
+    if size == Size::Small {
+        base.samples = SAMPLES_OF_SMALL;
+        base.near_duplicates = 0.0;
+    }
+    layered(complex_to_simple::NAME, &base, config, Vec::new())
 }
 
 /// What the recipe is set to for all parts: its own defaults, what the user set, and judging by

@@ -158,6 +158,7 @@ mod tests {
     use super::super::settings::Settings;
     use super::super::stages::schedule;
     use super::*;
+    use crate::commands::align::args::RecipeArg;
     use std::collections::BTreeMap;
 
     fn figures(rate: f64) -> Figures {
@@ -183,7 +184,8 @@ mod tests {
     fn each_model_that_was_measured_has_a_row() {
         let folder = tempfile::tempdir().unwrap();
         let mut state = State::open(folder.path(), BTreeMap::new()).unwrap();
-        let parts = schedule(&Settings::paper(), &[], synth::ultraif::Composer::Prompted);
+        let (settings, composer) = (Settings::paper(), synth::ultraif::Composer::Prompted);
+        let parts = schedule(&settings, RecipeArg::Ultraif, &[], composer);
         let evaluation = |rate, gain| Facts::Evaluation {
             figures: figures(rate),
             gain,

@@ -1,7 +1,8 @@
 //! Training as one of the loop's parts: an ordinary `train` run, on the weights in memory.
 
 use super::Loop;
-use super::settings::{Course, Pairs, Size};
+use super::args::RecipeArg;
+use super::settings::{Course, Pairs, Settings, Size};
 use super::stages::{COMPOSER, Method, Part, Work};
 use super::state::{Facts, TrainingFacts};
 use crate::args::{Cli, Command};
@@ -16,6 +17,9 @@ use std::path::Path;
 
 /// Steps between checkpoints.
 const CHECKPOINT_STEPS: &str = "50";
+
+/// Share of the steps in which Complex-to-Simple's rate rises: 100 of 810, as published.
+const CONTRAST_WARMUP: &str = "0.12";
 
 /// Trains the adapter of a part; nothing if the user stopped it. A control takes as many rows
 /// and as many steps as its twin.
@@ -62,7 +66,10 @@ fn arguments(
         Work::Train(Method::Dpo) => (
             TrainMethod::Dpo,
             Method::Dpo.name(),
-            "ultraif-dpo",
+            match of.args.recipe {
+                RecipeArg::Ultraif => "ultraif-dpo",
+                RecipeArg::ComplexToSimple => "complex-to-simple",
+            },
             "dpo.jsonl",
             of_pairs(&settings.dpo),
         ),
@@ -97,7 +104,11 @@ fn arguments(
     if of.size == Size::Small {
         flag("recompute", "nothing".to_owned());
     }
-    for (name, value) in flags {
+    let contrast = match of.args.recipe {
+        RecipeArg::Ultraif => Vec::new(),
+        RecipeArg::ComplexToSimple => of_contrast(settings, part),
+    };
+    for (name, value) in flags.into_iter().chain(contrast) {
         flag(name, value);
     }
     if let Some(twin) = twin {
@@ -131,6 +142,16 @@ fn of_pairs(pairs: &Pairs) -> Vec<(&'static str, String)> {
         ("beta", pairs.beta.to_string()),
         ("sft-weight", pairs.sft_weight.to_string()),
     ]
+}
+
+/// What Complex-to-Simple's pairs have beside the others': the first round begins an adapter.
+fn of_contrast(settings: &Settings, part: &Part) -> Vec<(&'static str, String)> {
+    let mut flags = vec![("warmup-ratio", CONTRAST_WARMUP.to_owned())];
+    if part.policy.is_none() {
+        flags.push(("lora-rank", settings.sft.rank.to_string()));
+        flags.push(("lora-alpha", settings.sft.alpha.to_string()));
+    }
+    flags
 }
 
 /// The words of a `train` command as its arguments.

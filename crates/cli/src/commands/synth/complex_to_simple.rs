@@ -55,7 +55,7 @@ fn presets() -> [Preset<Settings>; 2] {
 
 /// The settings with what the model knows, where it knows little: its types of constraints,
 /// and no more of them at once than it was trained with.
-fn within(house: House, settings: Settings) -> Settings {
+pub(crate) fn within(house: House, settings: Settings) -> Settings {
     match house {
         House::Program => settings,
         House::Embedded => Settings {

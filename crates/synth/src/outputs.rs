@@ -28,6 +28,11 @@ pub(crate) fn is_cut(text: &str, limit: usize) -> bool {
     text.chars().count() >= limit
 }
 
+/// Whether something is asked: a statement has no verdict.
+pub(crate) fn is_question(text: &str) -> bool {
+    text.contains(['?', '？', '؟'])
+}
+
 /// A written verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WrittenVerdict {

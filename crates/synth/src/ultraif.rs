@@ -15,7 +15,7 @@ pub use settings::{Composer, Evaluator, Rounds, Selection, Settings, SettingsErr
 
 use crate::filters::{Contamination, language_of};
 use crate::judging::Criterion;
-use crate::outputs::{SENTENCE_CHARS, is_cut, parse_whole, rewrite_limit};
+use crate::outputs::{SENTENCE_CHARS, is_cut, is_question, parse_whole, rewrite_limit};
 use crate::prompts::PromptSet;
 use crate::rules::rule_for;
 use answering::respond_and_evaluate;
@@ -253,7 +253,7 @@ async fn question(
         // One constraint without a question does not end the row.
         let question = parse_whole::<Question>(&answer, "question").ok();
         let question = question.map(|one| one.question.trim().to_owned());
-        let question = question.filter(|text| !text.is_empty() && !is_cut(text, SENTENCE_CHARS));
+        let question = question.filter(|text| is_question(text) && !is_cut(text, SENTENCE_CHARS));
         if question.is_none() {
             llm.count("question.none", 1);
         }

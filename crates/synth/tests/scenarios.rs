@@ -341,6 +341,17 @@ fn each_way_a_row_can_end() {
             "",
         ),
         (
+            "compose: a statement for a question",
+            same,
+            vec![(
+                "compose",
+                None,
+                "{\"query\": \"Write about tea. Now.\", \"question\": \"It is now.\"}",
+            )],
+            "compose/no_question",
+            "",
+        ),
+        (
             "compose: third round fails",
             same,
             vec![("compose", Some(2), "no"), ("compose", Some(3), "no")],

@@ -3,7 +3,7 @@
 use super::Context;
 use super::outputs::{NAME_CHARS, PART_CHARS, Scenario, Soft, list_grammar};
 use crate::filters::words;
-use crate::outputs::{SENTENCE_CHARS, is_cut, parse_whole};
+use crate::outputs::{SENTENCE_CHARS, is_cut, is_question, parse_whole};
 use crate::rules::recognise;
 use data::Outcome;
 use pipeline::{Llm, Stop, reject};
@@ -179,7 +179,7 @@ fn constraint(value: &Value) -> Result<Entry, &'static str> {
         constraint: part("constraint")?,
         question: part("question")?,
     };
-    if !soft.question.ends_with('?') {
+    if !is_question(&soft.question) {
         return Err("no_question");
     }
     // What a program can check comes from the sampler, with a check.

@@ -3,7 +3,7 @@
 use super::outputs::{Augmented, Composed, augmented_grammar, compose_grammar};
 use super::{Context, Instruction, criterion};
 use crate::filters::words;
-use crate::outputs::{SENTENCE_CHARS, is_cut, parse, rewrite_limit};
+use crate::outputs::{SENTENCE_CHARS, is_cut, is_question, parse, rewrite_limit};
 use crate::ultraif::settings::{Composer, Rounds};
 use data::{FinishReason, Generate, Message, Prompt, Sampling};
 use pipeline::{Llm, Stop, reject};
@@ -159,6 +159,8 @@ fn fault(before: &str, composed: &Composed) -> Option<&'static str> {
         Some("leaked")
     } else if !keeps(before, query) {
         Some("lost_constraint")
+    } else if !is_question(question) {
+        Some("no_question")
     } else {
         None
     }

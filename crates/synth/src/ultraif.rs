@@ -227,6 +227,7 @@ async fn decompose(
             json!({
                 "id": llm.row_id(), "prompt": instruction.query,
                 "basic_query": parts.basic_query, "constraints": parts.constraints,
+                "meta": lineage::of_instruction(instruction, context, llm),
             }),
         );
     }

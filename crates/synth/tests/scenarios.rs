@@ -1071,3 +1071,31 @@ fn as_published_the_judge_does_not_see_the_conversation() {
             .all(|text| text.contains("avoid using commas"))
     );
 }
+
+#[test]
+fn a_stage_alone_leaves_rows_that_say_where_they_come_from() {
+    use Stage::{Compose, Decompose, Question, Respond};
+    let check = |stages: &[Stage], file: &str, keys: &[&str]| {
+        let settings = Settings {
+            stages: stages.to_vec(),
+            ..Settings::default()
+        };
+        let end = run(&settings, &user(SEED), &[], &[]);
+        assert_eq!(end.verdict, "accepted", "{file}");
+        let row = &end.rows(file)[0];
+        for key in keys {
+            assert!(!row[*key].is_null(), "{file}: {row}");
+        }
+        let meta = meta_of(row);
+        assert!(meta["recipe"].as_str().unwrap().starts_with("ultraif"));
+        assert!(!meta["prompts"].as_object().unwrap().is_empty(), "{meta}");
+        meta
+    };
+    check(&[Decompose], "decomposed.jsonl", &["prompt", "constraints"]);
+    let composed = [Decompose, Question, Compose];
+    let meta = check(&composed, "composed.jsonl", &["prompt", "questions"]);
+    assert_eq!(meta["constraints_added"], 3);
+    let meta = check(&[Respond], "responses.jsonl", &["prompt", "responses"]);
+    assert_eq!(meta["samples"].as_array().unwrap().len(), 5);
+    assert!(meta["samples"][0]["seed"].is_u64(), "{meta}");
+}

@@ -1,6 +1,6 @@
 //! Answers to an instruction: samples in waves, verdicts, and which of them become data.
 
-use super::lineage::of_responses;
+use super::lineage::{of_instruction, of_responses};
 use super::{Context, Instruction};
 use crate::answers::{Sample, Want, Waves, respond_in_waves, why_nothing};
 use crate::judging::{Bench, Evaluator, Examined, judge};
@@ -74,7 +74,9 @@ async fn answer_one(
         ));
     }
     if !settings.does(Stage::Respond) {
-        llm.record("composed.jsonl", instruction.as_record(llm.row_id()));
+        let mut record = instruction.as_record(llm.row_id());
+        record["meta"] = json!(of_instruction(instruction, context, llm));
+        llm.record("composed.jsonl", record);
         return Ok(true);
     }
     let asks_nothing = instruction.criteria.is_empty() && settings.evaluator != Evaluator::Nobody;
@@ -92,6 +94,8 @@ async fn answer_one(
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
     let mut record = instruction.as_record(llm.row_id());
     record["responses"] = json!(texts);
+    let samples: Vec<&Sample> = samples.iter().collect();
+    record["meta"] = json!(of_responses(instruction, &samples, context, llm));
     llm.record("responses.jsonl", record);
     Ok(true)
 }

@@ -30,6 +30,17 @@ pub(crate) fn of_responses(
     meta.to_string()
 }
 
+/// Lineage of an instruction that was not answered.
+pub(crate) fn of_instruction(
+    instruction: &Instruction,
+    context: &Context,
+    llm: &Llm<'_>,
+) -> String {
+    let mut meta = of_run(context, llm);
+    meta["constraints_added"] = json!(instruction.added);
+    meta.to_string()
+}
+
 /// Lineage of a row for training a composer.
 pub(crate) fn of_composer_row(part: &Extracted, context: &Context, llm: &Llm<'_>) -> String {
     let mut meta = of_run(context, llm);

@@ -28,7 +28,7 @@ use verify::{Constraint, Verdict, strict};
 /// Name of its settings, its prompts and its one phase.
 pub const NAME: &str = "complex-to-simple";
 /// Name and version; raised when what becomes of a row changes.
-pub const RECIPE: &str = "complex-to-simple 1";
+pub const RECIPE: &str = "complex-to-simple 2";
 /// Roles that may have a model of their own: the student and the teacher first.
 pub const ROLES: [&str; 4] = ["respond", "correct", "keywords", "rewrite"];
 
@@ -51,9 +51,12 @@ pub struct Context {
 pub(crate) struct Task {
     /// Turns before it.
     history: Vec<Message>,
+    /// Those that were added, then those that the seed itself demands.
     constraints: Vec<Constraint>,
     /// Each constraint in words.
     texts: Vec<String>,
+    /// How many of them are the seed's own.
+    own: usize,
     /// The whole.
     instruction: String,
 }
@@ -120,14 +123,18 @@ async fn constrain(
         prompt: Some(seed),
         keywords: &keywords,
     };
-    let constraints = drawing::draw(&material, llm.seed("constrain", 0), settings);
-    if constraints.is_empty()
-        || constraints.len() < settings.fewest && settings.drawing == Drawing::Compatible
-    {
-        let detail = format!("{} constraints go together", constraints.len());
+    let drawn = drawing::draw(&material, llm.seed("constrain", 0), settings);
+    let count = drawn.added.len();
+    if count == 0 || count < settings.fewest && settings.drawing == Drawing::Compatible {
+        let detail = format!("{count} constraints go together");
         return Err(reject("constrain", "too_few", detail));
     }
-    let task = phrasing::phrase((history, seed), constraints, context, llm).await?;
+    let mut task = phrasing::phrase((history, seed), drawn.added, context, llm).await?;
+    for (constraint, text) in drawn.own {
+        task.constraints.push(constraint);
+        task.texts.push(text);
+        task.own += 1;
+    }
     if context.contamination.contains(&task.instruction) {
         let detail = "it repeats a benchmark's prompt";
         return Err(reject("constrain", "contaminated", detail));

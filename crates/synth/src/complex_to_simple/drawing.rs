@@ -16,14 +16,26 @@ const LETTERS: [&str; 14] = [
 /// Those of them that a text can be asked to use seldom.
 const RARE_LETTERS: [&str; 5] = ["p", "j", "q", "y", "w"];
 
-/// Constraints for a seed; fewer than `settings.fewest` if there are no more that go together.
-pub(super) fn draw(material: &Material<'_>, seed: u64, settings: &Settings) -> Vec<Constraint> {
+/// What the rules of an instruction come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Drawn {
+    /// Drawn for it; fewer than `settings.fewest` if there are no more that go together.
+    pub(super) added: Vec<Constraint>,
+    /// What the seed itself demands, as far as a rule reads it, in its words.
+    pub(super) own: Vec<(Constraint, String)>,
+}
+
+/// Constraints for a seed.
+pub(super) fn draw(material: &Material<'_>, seed: u64, settings: &Settings) -> Drawn {
     let mut draws = Draws::new(seed);
     let bits = &mut || draws.bits();
     let count = between(bits, settings.fewest, settings.most);
     match settings.drawing {
         Drawing::Compatible => compatible(material, count, settings, bits),
-        Drawing::AsPublished => published(material, count, settings, bits),
+        Drawing::AsPublished => Drawn {
+            added: published(material, count, settings, bits),
+            own: Vec::new(),
+        },
     }
 }
 
@@ -33,25 +45,35 @@ fn compatible(
     count: usize,
     settings: &Settings,
     bits: &mut dyn FnMut() -> u64,
-) -> Vec<Constraint> {
-    let mut own = demands_of(material.prompt.unwrap_or_default());
-    if conflict(&own).is_some() {
-        // Nothing goes with a seed that contradicts itself, as a rule reads it.
-        own.clear();
-    }
+) -> Drawn {
+    let own = demands_of(material.prompt.unwrap_or_default());
+    let held: Vec<Constraint> = own
+        .iter()
+        .map(|(constraint, _)| constraint.clone())
+        .collect();
     let choice = Choice {
         kinds: &settings.kinds(),
-        held: &own,
+        held: &held,
         draw: &|kind, bits| Some(parameters(kind, material, settings, bits)),
     };
-    choice.compatible(count, bits)
+    Drawn {
+        added: choice.compatible(count, bits),
+        own,
+    }
 }
 
-/// What a rule recognises of the seed's own demands, sentence by sentence.
-fn demands_of(seed: &str) -> Vec<Constraint> {
-    let sentences = seed.split_inclusive(['.', '!', '?', '\n']);
-    let found = sentences.filter_map(|sentence| constraint_in(sentence.trim(), seed));
-    found.collect()
+/// What a rule recognises of the seed's own demands, sentence by sentence; nothing if that
+/// contradicts itself: then it was read wrongly.
+fn demands_of(seed: &str) -> Vec<(Constraint, String)> {
+    let sentences = seed.split_inclusive(['.', '!', '?', '\n']).map(str::trim);
+    let found = sentences
+        .filter_map(|sentence| Some((constraint_in(sentence, seed)?, sentence.to_owned())));
+    let found: Vec<(Constraint, String)> = found.collect();
+    let rules: Vec<Constraint> = found.iter().map(|(rule, _)| rule.clone()).collect();
+    match conflict(&rules) {
+        None => found,
+        Some(_) => Vec::new(),
+    }
 }
 
 /// The released code's way: see [`Settings::as_published`].
@@ -169,7 +191,7 @@ mod tests {
 
     fn lists(settings: &Settings, count: u64) -> Vec<Vec<Constraint>> {
         (0..count)
-            .map(|seed| draw(&Material::default(), seed, settings))
+            .map(|seed| draw(&Material::default(), seed, settings).added)
             .collect()
     }
 
@@ -239,19 +261,25 @@ mod tests {
     #[test]
     fn what_the_seed_demands_is_not_contradicted() {
         let prompt = "Describe a harbour. Do not use any commas.";
-        assert_eq!(demands_of(prompt), [Constraint::NoComma]);
+        let own = demands_of(prompt);
+        let text = "Do not use any commas.".to_owned();
+        assert_eq!(own, [(Constraint::NoComma, text)]);
         let material = Material {
             prompt: Some(prompt),
             keywords: &[],
         };
         for seed in 0..300 {
-            let list = draw(&material, seed, &Settings::default());
+            let drawn = draw(&material, seed, &Settings::default());
+            assert_eq!(drawn.own, own);
+            let list = drawn.added;
             let kinds: Vec<Kind> = list.iter().map(Kind::of).collect();
             assert!(!kinds.contains(&Kind::NoComma), "{kinds:?}");
             let mut all = list.clone();
             all.push(Constraint::NoComma);
             assert_eq!(conflict(&all), None);
         }
+        let prompt = "Use at least 90 words. Use fewer than 20 words.";
+        assert_eq!(demands_of(prompt), []);
     }
 
     #[test]

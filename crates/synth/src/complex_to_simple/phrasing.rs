@@ -177,6 +177,7 @@ pub(super) async fn phrase(
         history: history.to_vec(),
         constraints,
         texts,
+        own: 0,
         instruction,
     })
 }

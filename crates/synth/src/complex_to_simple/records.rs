@@ -31,7 +31,11 @@ pub(super) fn response(
     for constraint in &task.constraints {
         llm.count(&format!("constraint {}", constraint.id()), 1);
     }
-    llm.count(&format!("constraints: {}", task.constraints.len()), 1);
+    let added = task.constraints.len() - task.own;
+    llm.count(&format!("constraints: {added}"), 1);
+    if task.own > 0 {
+        llm.count("constraints_of_the_seed", task.own as u64);
+    }
 }
 
 /// Writes a pair of one that satisfies all constraints and one that does not.

@@ -7,7 +7,7 @@ use super::stages::{Arm, COMPOSER, Part, Work};
 use super::state::{Facts, RowFacts};
 use crate::commands::Env;
 use crate::commands::synth::args::SeedArgs;
-use crate::commands::synth::complex_to_simple::{ComplexToSimple, within};
+use crate::commands::synth::complex_to_simple::{ComplexToSimple, SAMPLES_OF_SMALL, within};
 use crate::commands::synth::settings::layered;
 use crate::commands::synth::ultraif::Ultraif;
 use crate::commands::synth::{Ended, House, Job, Recipe, execute, lines_of};
@@ -18,9 +18,6 @@ use serde_json::Value;
 use std::path::Path;
 use synth::complex_to_simple;
 use synth::ultraif::{Composer, Evaluator, NAME, Settings, Stage, Want};
-
-/// Answers of a small model from which Complex-to-Simple chooses the one to correct.
-const SAMPLES_OF_SMALL: usize = 5;
 
 /// Takes seeds apart, or makes the rows of a stage; nothing if the user stopped it.
 ///

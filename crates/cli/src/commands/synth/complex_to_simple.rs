@@ -53,6 +53,9 @@ fn presets() -> [Preset<Settings>; 2] {
     ]
 }
 
+/// Answers of a small model: they cost little, and the more there are the more pairs.
+pub(crate) const SAMPLES_OF_SMALL: usize = 5;
+
 /// The settings with what the model knows, where it knows little: its types of constraints,
 /// and no more of them at once than it was trained with.
 pub(crate) fn within(house: House, settings: Settings) -> Settings {
@@ -61,6 +64,7 @@ pub(crate) fn within(house: House, settings: Settings) -> Settings {
         House::Embedded => Settings {
             fewest: 1,
             most: 3,
+            samples: SAMPLES_OF_SMALL,
             kinds: house.kinds().into_iter().map(str::to_owned).collect(),
             ..settings
         },

@@ -739,6 +739,25 @@ fn as_published_chooses_the_last_answer_as_it_is() {
 }
 
 #[test]
+fn what_the_seed_demands_itself_is_checked_and_corrected() {
+    let quoted = |settings: &mut Settings| {
+        settings.kinds = vec![Kind::Quotation.id().to_owned()];
+        (settings.fewest, settings.most) = (1, 1);
+    };
+    let seed = user("Write about tea. Do not use any commas.");
+    let end = run(quoted, &seed, &[]);
+    assert_eq!(end.verdict, "accepted");
+    assert_eq!(end.answers(), ["\"Tea is hot and good.\""]);
+    let ids = &end.rows("sft.jsonl")[0]["instruction_id_list"];
+    assert_eq!(*ids, json!([Kind::Quotation.id(), Kind::NoComma.id()]));
+    assert_eq!(end.counts["constraints: 1"], 1);
+    assert_eq!(end.counts["constraints_of_the_seed"], 1);
+    // Its words are in the instruction once.
+    let prompt = end.rows("dpo.jsonl")[0]["prompt"].to_string();
+    assert_eq!(prompt.matches("commas").count(), 1, "{prompt}");
+}
+
+#[test]
 fn what_was_said_before_is_kept() {
     let mut seed = vec![
         Message::new("user", "Hello."),

@@ -48,9 +48,19 @@ const KEYS: &[Key] = &[
     key("engine.threads", Kind::Integer(1), None),
     key("engine.context", Kind::Integer(1), None),
     key("engine.kv_tokens", Kind::Integer(1), None),
-    key("engine.kv_dtype", Kind::OneOf(&["f32", "f16"]), None),
+    key(
+        "engine.kv_dtype",
+        Kind::OneOf(&["f32", "f16", "bf16"]),
+        None,
+    ),
+    key("engine.devices", Kind::Text, Some("\"cpu\"")),
+    key(
+        "engine.deterministic",
+        Kind::OneOf(&["on", "off"]),
+        Some("\"off\""),
+    ),
     key("engine.block_size", Kind::Integer(1), Some("16")),
-    key("engine.max_batch_tokens", Kind::Integer(1), Some("512")),
+    key("engine.max_batch_tokens", Kind::Integer(1), None),
     key(
         "engine.prefix_cache",
         Kind::OneOf(&["on", "off"]),

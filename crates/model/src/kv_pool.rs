@@ -11,6 +11,8 @@ pub enum KvType {
     F32,
     /// Half the memory; rounds K and V to 11 bits.
     F16,
+    /// Half the memory; rounds K and V to 8 bits, but never overflows. On a GPU only.
+    BF16,
 }
 
 impl KvType {
@@ -18,7 +20,7 @@ impl KvType {
     pub fn size_in_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::BF16 => 2,
         }
     }
 }
@@ -26,13 +28,21 @@ impl KvType {
 /// The paged KV cache of one model: per layer K and V of shape (B, Hkv, N, D).
 #[derive(Debug)]
 pub struct KvPool {
-    layers: Vec<KvLayer>,
+    storage: Storage,
     num_blocks: usize,
     block_size: usize,
 }
 
+/// Where the blocks lie.
+#[derive(Debug)]
+enum Storage {
+    /// On the host, by layer.
+    Host(Vec<KvLayer>),
+}
+
 impl KvPool {
-    /// Allocates `num_blocks` (B) blocks of `block_size` (N) tokens for every layer.
+    /// Allocates `num_blocks` (B) blocks of `block_size` (N) tokens for every layer, on the
+    /// host.
     ///
     /// # Errors
     /// No block, no token, more slots than a `u32` counts, or not enough memory.
@@ -55,6 +65,10 @@ impl KvPool {
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
+            KvType::BF16 => {
+                let problem = "a KV pool in bf16 on the processor; expected f32 or f16".into();
+                return Err(ModelError::Batch { problem });
+            }
         };
         let shape = (num_blocks, config.num_kv_heads, block_size, config.head_dim);
         let zeros = || {
@@ -70,7 +84,7 @@ impl KvPool {
             })
             .collect::<Result<_, ModelError>>()?;
         Ok(Self {
-            layers,
+            storage: Storage::Host(layers),
             num_blocks,
             block_size,
         })
@@ -91,9 +105,14 @@ impl KvPool {
         self.block_size
     }
 
-    /// K and V of one layer.
-    pub fn layer(&self, layer: usize) -> &KvLayer {
-        &self.layers[layer]
+    /// K and V by layer, on the host.
+    ///
+    /// # Errors
+    /// They are elsewhere.
+    pub(crate) fn host(&self) -> Result<&[KvLayer], ModelError> {
+        match &self.storage {
+            Storage::Host(layers) => Ok(layers),
+        }
     }
 
     /// Copies whole blocks in every layer, in order: (from, to).
@@ -101,11 +120,12 @@ impl KvPool {
     /// # Errors
     /// A block that the pool does not have.
     pub fn copy_blocks(&self, copies: &[(u32, u32)]) -> Result<(), ModelError> {
-        for layer in &self.layers {
-            kernels::copy_blocks(layer, copies)
-                .map_err(|source| ModelError::compute("copying KV blocks", source))?;
-        }
-        Ok(())
+        let copy = || match &self.storage {
+            Storage::Host(layers) => layers
+                .iter()
+                .try_for_each(|layer| kernels::copy_blocks(layer, copies)),
+        };
+        copy().map_err(|source| ModelError::compute("copying KV blocks", source))
     }
 }
 

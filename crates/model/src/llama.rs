@@ -2,6 +2,7 @@
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
 use crate::adapter::{Adapter, RowGroups};
+use crate::logits::{Hidden, Logits, Place};
 use crate::weights::{
     Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
 };
@@ -21,19 +22,39 @@ pub trait CausalLm {
     /// What the model is made of.
     fn config(&self) -> &ModelConfig;
 
+    /// Allocates a KV pool where the model computes: `num_blocks` (B) blocks of `block_size`
+    /// (N) tokens.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`].
+    fn kv_pool(
+        &self,
+        num_blocks: usize,
+        block_size: usize,
+        kv_type: KvType,
+    ) -> Result<KvPool, ModelError> {
+        KvPool::new(self.config(), num_blocks, block_size, kv_type)
+    }
+
     /// Computes one step: writes K and V of every row to the cache and returns the final hidden
-    /// states of `batch.logit_rows`, (S, H) in f32.
+    /// states of `batch.logit_rows`, (S, H).
     ///
     /// # Errors
     /// A batch that contradicts itself, the model or the pool; a kernel that fails.
-    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError>;
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError>;
 
-    /// Logits of some rows of what [`CausalLm::hidden`] returned, (rows, V) in f32. A
-    /// vocabulary is wide: asking for some rows at a time bounds the memory.
+    /// Logits of some rows of what [`CausalLm::hidden`] returned last, (rows, V), at most
+    /// [`CausalLm::logit_rows_max`] of them. They are to be asked before the next call.
     ///
     /// # Errors
     /// Rows that are not there; a kernel that fails.
-    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError>;
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits, ModelError>;
+
+    /// Rows of logits that are held at a time: a vocabulary is wide, 64 rows of 128k tokens
+    /// take 33 MB.
+    fn logit_rows_max(&self) -> usize {
+        64
+    }
 
     /// Makes an adapter usable in batches.
     fn add_adapter(&mut self, adapter: Adapter) -> AdapterId;
@@ -41,12 +62,19 @@ pub trait CausalLm {
     /// Takes an adapter out again.
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter>;
 
-    /// The step's logits at once, (S, V) in f32.
+    /// All logits of a step on the host, (S, V) in f32.
     ///
     /// # Errors
     /// As [`CausalLm::hidden`].
     fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
-        self.logits(&self.hidden(batch, kv)?, 0..batch.logit_rows.len())
+        let hidden = self.hidden(batch, kv)?;
+        let rows = batch.logit_rows.len();
+        let mut parts = Vec::new();
+        for first in (0..rows.max(1)).step_by(self.logit_rows_max()) {
+            let part = first..rows.min(first + self.logit_rows_max());
+            parts.push(self.logits(&hidden, part)?.to_host()?);
+        }
+        Tensor::cat(&parts, 0).map_err(|source| ModelError::compute("the logits", source))
     }
 }
 
@@ -205,7 +233,7 @@ impl CausalLm for Llama {
         &self.decoder.config
     }
 
-    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
         batch.check(self.config(), kv)?;
         let all = RowGroups::of(&batch.adapters, &self.adapters)?;
         let wanted = match batch.adapters.is_empty() {
@@ -217,17 +245,21 @@ impl CausalLm for Llama {
         };
         let wanted = RowGroups::of(&wanted, &self.adapters)?;
         self.decoder
-            .compute(batch, kv, [&all, &wanted])
+            .compute(batch, kv.host()?, [&all, &wanted])
+            .map(Hidden::host)
             .map_err(|source| ModelError::compute("the forward pass", source))
     }
 
-    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits, ModelError> {
+        let Place::Host(hidden) = &hidden.0;
         let compute = || -> kernels::Result<Tensor> {
             self.decoder
                 .head()
                 .forward(&hidden.narrow(0, rows.start, rows.len())?)
         };
-        compute().map_err(|source| ModelError::compute("the logits", source))
+        compute()
+            .map(Logits::host)
+            .map_err(|source| ModelError::compute("the logits", source))
     }
 
     fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
@@ -260,14 +292,14 @@ impl Decoder {
     fn compute(
         &self,
         batch: &ForwardBatch,
-        kv: &KvPool,
+        kv: &[KvLayer],
         [all, wanted]: [&RowGroups<'_>; 2],
     ) -> kernels::Result<Tensor> {
         let logit_rows = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
         let mut x = self.embedding.rows(&batch.tokens)?;
         let mut normed = rms_norm(&x, &self.layers[0].attention_norm, self.config.rms_norm_eps)?;
         for index in 0..self.layers.len() {
-            let mut mixed = self.attend(index, &normed, batch, kv.layer(index), all)?;
+            let mut mixed = self.attend(index, &normed, batch, &kv[index], all)?;
             let mut adapters = all;
             if index + 1 == self.layers.len() {
                 // From here on rows no longer meet: only those asked for go on.

@@ -3,12 +3,13 @@
 use crate::args::DoctorArgs;
 use crate::commands::models::shortened;
 use crate::config::Config;
+use crate::cuda::{self, Gpu};
 use crate::footprint;
 use crate::machine::{self, Memory};
 use crate::output;
 use crate::session;
 use anyhow::Result;
-use model::{CachedModel, KvPool, KvType, LoadAs, ModelFiles};
+use model::{CachedModel, KvPool, KvType, LoadAs, ModelConfig, ModelFiles};
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,6 +26,8 @@ struct Finding {
     problem: Option<String>,
     /// Ways to hold it in the memory that is free now; empty if there is none.
     fits: Vec<Fit>,
+    /// The same for each GPU, by number.
+    fits_on_gpu: Vec<Vec<Fit>>,
 }
 
 /// A precision and the context that remains beside it.
@@ -39,12 +42,17 @@ struct Fit {
 /// Runs the command.
 pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
     let memory = machine::memory();
+    let gpus = cuda::gpus();
+    let known_gpus: &[Gpu] = gpus.as_deref().unwrap_or_default();
     let cache = session::hub_cache();
-    let findings: Vec<Finding> = cache
+    let mut findings: Vec<Finding> = cache
         .list()
         .into_iter()
-        .map(|one| examine(one, memory))
+        .map(|one| examine(one, memory, known_gpus))
         .collect();
+    for shape in &args.shape {
+        findings.push(examine_shape(shape, memory, known_gpus)?);
+    }
     let aliases: Vec<(&String, Result<(), String>)> = config
         .aliases()
         .keys()
@@ -66,6 +74,7 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
             "version": env!("CARGO_PKG_VERSION"), "cpu": machine::cpu_name(),
             "cpu_features": machine::cpu_features(), "threads": machine::threads(),
             "memory_bytes": memory.total, "memory_available_bytes": memory.available,
+            "gpus": known_gpus, "no_gpu_because": gpus.as_ref().err(),
             "cache": cache.root(), "models": findings, "broken_aliases": broken,
         }));
     }
@@ -91,8 +100,10 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
             known(memory.available),
             known(memory.total)
         ),
-        format!("models  {} in {}", findings.len(), cache.root().display()),
     ];
+    lines.extend(gpu_lines(&gpus));
+    let in_cache = findings.len() - args.shape.len();
+    lines.push(format!("models  {in_cache} in {}", cache.root().display()));
     lines.extend(
         findings
             .iter()
@@ -107,7 +118,62 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
     Ok(output::print_line(&lines.join("\n"))?)
 }
 
-fn examine(model: CachedModel, memory: Memory) -> Finding {
+fn gpu_lines(gpus: &Result<Vec<Gpu>, String>) -> Vec<String> {
+    match gpus {
+        Err(why) => vec![format!("gpu     none: {why}")],
+        Ok(gpus) => {
+            let line = |gpu: &Gpu| {
+                format!(
+                    "cuda:{}  {}, compute capability {}, CUDA {} by its driver, {} free of {}",
+                    gpu.number,
+                    gpu.name,
+                    gpu.compute_capability,
+                    gpu.driver,
+                    output::bytes(gpu.free_bytes),
+                    output::bytes(gpu.memory_bytes),
+                )
+            };
+            gpus.iter().map(line).collect()
+        }
+    }
+}
+
+/// What a model of a known shape would take, stored in 16 bits.
+fn examine_shape(name: &str, memory: Memory, gpus: &[Gpu]) -> Result<Finding> {
+    let located = session::locate_shape(name)?;
+    let size_bytes = located.size_in_bytes()?;
+    let mut finding = Finding {
+        id: format!("shape {name}"),
+        size_bytes,
+        missing: Vec::new(),
+        problem: None,
+        fits: Vec::new(),
+        fits_on_gpu: Vec::new(),
+    };
+    finding.fit(&located.model, memory, gpus);
+    Ok(finding)
+}
+
+impl Finding {
+    /// Finds the precisions in which a model of this config fits.
+    fn fit(&mut self, config: &ModelConfig, memory: Memory, gpus: &[Gpu]) {
+        let kv_bytes = KvPool::bytes_per_token(config, KvType::F16) as u64;
+        let size = |load_as| footprint::weights(config, self.size_bytes, load_as).total_bytes;
+        let sizes = [
+            ("stored", LoadAs::Stored),
+            ("q8_0", LoadAs::Q8_0),
+            ("q4_k", LoadAs::Q4K),
+        ]
+        .map(|(name, load_as)| (name, size(load_as)));
+        self.fits = fits(&sizes, kv_bytes, memory.available, SPARE_BYTES);
+        let workspace = footprint::gpu_workspace_bytes(config, cuda::STEP_TOKENS, cuda::STEP_ROWS);
+        let spare = workspace + footprint::GPU_SPARE_BYTES;
+        let on_gpu = |gpu: &Gpu| fits(&sizes, kv_bytes, Some(gpu.free_bytes), spare);
+        self.fits_on_gpu = gpus.iter().map(on_gpu).collect();
+    }
+}
+
+fn examine(model: CachedModel, memory: Memory, gpus: &[Gpu]) -> Finding {
     let CachedModel {
         id,
         path,
@@ -121,23 +187,14 @@ fn examine(model: CachedModel, memory: Memory) -> Finding {
         missing,
         problem: None,
         fits: Vec::new(),
+        fits_on_gpu: Vec::new(),
     };
     if !finding.missing.is_empty() || !path.join("config.json").exists() {
         return finding;
     }
     match ModelFiles::open(&path).and_then(|files| files.config()) {
         Err(error) => finding.problem = Some(error.to_string()),
-        Ok(config) => {
-            let kv_bytes = KvPool::bytes_per_token(&config, KvType::F16) as u64;
-            let size = |load_as| footprint::weights(&config, size_in_bytes, load_as).total_bytes;
-            let sizes = [
-                ("stored", LoadAs::Stored),
-                ("q8_0", LoadAs::Q8_0),
-                ("q4_k", LoadAs::Q4K),
-            ]
-            .map(|(name, load_as)| (name, size(load_as)));
-            finding.fits = fits(&sizes, kv_bytes, memory.available);
-        }
+        Ok(config) => finding.fit(&config, memory, gpus),
     }
     finding
 }
@@ -147,6 +204,7 @@ fn fits(
     sizes: &[(&'static str, u64)],
     kv_bytes_per_token: u64,
     available: Option<u64>,
+    spare_bytes: u64,
 ) -> Vec<Fit> {
     let Some(available) = available else {
         return Vec::new();
@@ -155,7 +213,7 @@ fn fits(
     for &(weights, weight_bytes) in sizes {
         let rest = available
             .saturating_sub(weight_bytes)
-            .saturating_sub(SPARE_BYTES);
+            .saturating_sub(spare_bytes);
         let kv_tokens = rest / kv_bytes_per_token.max(1);
         let is_smaller = fits
             .last()
@@ -183,20 +241,29 @@ fn told(finding: &Finding) -> String {
     } else if finding.fits.is_empty() {
         "complete, does not fit in the free memory".to_owned()
     } else {
-        let ways = finding.fits.iter().map(|fit| {
-            format!(
-                "{} with {}k tokens of cache",
-                fit.weights,
-                fit.kv_tokens / 1000
-            )
-        });
-        format!("complete, fits: {}", ways.collect::<Vec<_>>().join(", "))
+        format!("complete, fits: {}", ways(&finding.fits))
     };
+    let on_gpus = finding.fits_on_gpu.iter().enumerate().map(|(gpu, fits)| {
+        let ways = match fits.is_empty() {
+            true => "does not fit".to_owned(),
+            false => format!("fits: {}", ways(fits)),
+        };
+        format!("; cuda:{gpu} {ways}")
+    });
     format!(
-        "{}  {}  {state}",
+        "{}  {}  {state}{}",
         finding.id,
-        output::bytes(finding.size_bytes)
+        output::bytes(finding.size_bytes),
+        on_gpus.collect::<String>()
     )
+}
+
+fn ways(fits: &[Fit]) -> String {
+    let way = |fit: &Fit| {
+        let tokens = fit.kv_tokens / 1000;
+        format!("{} with {tokens}k tokens of cache", fit.weights)
+    };
+    fits.iter().map(way).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -211,7 +278,7 @@ mod tests {
             ("q4_k", 8_000_000_000),
         ];
         let names = |available| {
-            fits(&sizes, 100_000, available)
+            fits(&sizes, 100_000, available, SPARE_BYTES)
                 .iter()
                 .map(|fit| fit.weights)
                 .collect::<Vec<_>>()
@@ -220,5 +287,32 @@ mod tests {
         assert_eq!(names(Some(10_000_000_000)), ["q8_0"]);
         assert!(names(Some(8_000_000_000)).is_empty());
         assert!(names(None).is_empty());
+    }
+
+    /// What the numbers of `footprint` come to on cards that people have.
+    #[test]
+    fn an_8b_on_known_cards() {
+        let on = |free_gib: u64| {
+            let gpu = Gpu {
+                number: 0,
+                name: "card".into(),
+                compute_capability: "9.0".into(),
+                driver: "13.0".into(),
+                memory_bytes: free_gib << 30,
+                free_bytes: free_gib << 30,
+            };
+            let memory = Memory::default();
+            let finding = examine_shape("llama-3.1-8b", memory, &[gpu]).unwrap();
+            let fits = finding.fits_on_gpu[0].iter();
+            fits.map(|fit| (fit.weights, fit.kv_tokens / 1000))
+                .collect::<Vec<_>>()
+        };
+        // 78 GiB: 83.75 GB - 16.06 - 1.07 - 0.71 leave 65.9 GB of 131,072 bytes a token.
+        assert_eq!(on(78)[0], ("stored", 502));
+        // 24 GiB: 25.77 GB - 16.06 - 1.07 - 0.71 leave 7.9 GB.
+        assert_eq!(on(24)[0], ("stored", 60));
+        let small: Vec<_> = on(12).iter().map(|way| way.0).collect();
+        assert_eq!(small, ["q8_0", "q4_k"]);
+        assert!(on(4).is_empty());
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct ScoreJob {
     pub(crate) parts_left: usize,
     pub(crate) usage: Usage,
     pub(crate) reply: Reply<Scores>,
-    /// Held for the replica's load.
+    #[expect(dead_code, reason = "lowers the replica's load when the request ends")]
     pub(crate) ticket: Option<Ticket>,
 }
 

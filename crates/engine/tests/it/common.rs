@@ -75,6 +75,10 @@ pub(crate) fn text() -> Text {
 }
 
 pub(crate) fn start(model: model::Llama, sizes: &Sizes) -> Engine {
+    start_replicas(vec![model], sizes)
+}
+
+pub(crate) fn start_replicas(models: Vec<model::Llama>, sizes: &Sizes) -> Engine {
     let config = EngineConfig {
         block_size: sizes.block_size,
         max_tokens_per_step: sizes.max_tokens_per_step,
@@ -82,7 +86,11 @@ pub(crate) fn start(model: model::Llama, sizes: &Sizes) -> Engine {
         prefix_cache: sizes.prefix_cache,
         ..EngineConfig::new(CONTEXT_TOKENS, sizes.kv_tokens, KvType::F32)
     };
-    Engine::start(Box::new(model), text(), config).unwrap()
+    let models = models
+        .into_iter()
+        .map(|model| Box::new(model) as Box<dyn model::CausalLm + Send>)
+        .collect();
+    Engine::start_replicas(models, text(), config).unwrap()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): reproducible choices for tests.

@@ -164,10 +164,7 @@ impl Llama {
                 Role::Vocabulary,
             )?),
         };
-        let max_positions = options
-            .max_positions
-            .unwrap_or(DEFAULT_MAX_POSITIONS)
-            .min(config.max_position_embeddings);
+        let max_positions = max_positions(&config, options);
         let rope = load_rope(&config, &load, names, max_positions)?;
         let (output_name, embedding_name) = (
             format!("{}.weight", names.output()),
@@ -366,8 +363,16 @@ impl Decoder {
     }
 }
 
+/// (P) the longest context that a model is prepared for.
+pub(crate) fn max_positions(config: &ModelConfig, options: &LoadOptions) -> usize {
+    options
+        .max_positions
+        .unwrap_or(DEFAULT_MAX_POSITIONS)
+        .min(config.max_position_embeddings)
+}
+
 /// The table of angles; a GGUF may bring divisors of the frequencies.
-fn load_rope(
+pub(crate) fn load_rope(
     config: &ModelConfig,
     load: &Loader<'_>,
     names: Names,

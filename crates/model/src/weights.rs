@@ -189,6 +189,24 @@ impl<'a> Loader<'a> {
         Ok(linear)
     }
 
+    /// Lets `use_bytes` have `{stem}.weight` (out, in) in the format it is to have in memory, as
+    /// a file would hold it.
+    #[cfg(feature = "device")]
+    pub(crate) fn encoded<T>(
+        &self,
+        stem: &str,
+        (out, input): (usize, usize),
+        role: Role,
+        use_bytes: impl FnOnce(WeightFormat, &[u8]) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        let name = format!("{stem}.weight");
+        let raw = self.take(&name, &[out, input])?;
+        let (format, bytes) = convert::encoded(&name, &raw, (self.load_as, role))?;
+        let used = use_bytes(format, &bytes)?;
+        self.files.release(&name);
+        Ok(used)
+    }
+
     /// Ends loading: everything in the files must have been taken, but for what is known to
     /// be of no use. `tied` names an output matrix that may be there although the embedding
     /// serves in its place: (its name, the embedding's name); the two must then be equal.

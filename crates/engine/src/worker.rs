@@ -138,8 +138,7 @@ impl Worker {
                 adapter,
                 reply,
             } => {
-                self.load_adapter(name, *adapter);
-                reply.send(Ok(()));
+                reply.send(self.load_adapter(name, *adapter));
             }
             Command::UnloadAdapter { name, reply } => {
                 let known = self.adapters.remove(&name).is_some();
@@ -302,12 +301,15 @@ impl Worker {
         }
     }
 
-    fn load_adapter(&mut self, name: String, adapter: Adapter) {
+    fn load_adapter(&mut self, name: String, adapter: Adapter) -> Result<(), RequestError> {
+        let added = self.model.add_adapter(adapter);
+        let id = added.map_err(|error| RequestError::Forward(error.to_string()))?;
         let key = AdapterKey(self.num_loads);
         self.num_loads += 1;
-        self.loaded.insert(key, self.model.add_adapter(adapter));
+        self.loaded.insert(key, id);
         self.adapters.insert(name, key);
         self.retire_adapters();
+        Ok(())
     }
 
     /// Removes adapters that no name and no request refers to any more.

@@ -153,6 +153,23 @@ impl ModelFiles {
         self.with_weights(options, |files| Llama::load(config, files, options))
     }
 
+    /// Loads the weights onto a device.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load`]; not enough memory there.
+    #[cfg(feature = "device")]
+    pub fn load_on(
+        &self,
+        device: &kernels::cuda::Device,
+        options: crate::CudaOptions,
+    ) -> Result<crate::CudaLlama, ModelError> {
+        let config = self.config()?;
+        let load = options.load.clone();
+        self.with_weights(&load, |files| {
+            crate::CudaLlama::load(device, config, files, options)
+        })
+    }
+
     /// Lets `use_weights` see the tensors.
     fn with_weights<T>(
         &self,

@@ -38,6 +38,8 @@ pub struct KvPool {
 enum Storage {
     /// On the host, by layer.
     Host(Vec<KvLayer>),
+    #[cfg(feature = "device")]
+    Device(crate::cuda::CudaKv),
 }
 
 impl KvPool {
@@ -52,15 +54,7 @@ impl KvPool {
         block_size: usize,
         kv_type: KvType,
     ) -> Result<Self, ModelError> {
-        let slots = num_blocks
-            .checked_mul(block_size)
-            .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
-        if slots.is_none() {
-            let problem = format!(
-                "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
-            );
-            return Err(ModelError::Batch { problem });
-        }
+        check_slots(num_blocks, block_size)?;
         check_memory(config, num_blocks * block_size, kv_type)?;
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
@@ -112,7 +106,49 @@ impl KvPool {
     pub(crate) fn host(&self) -> Result<&[KvLayer], ModelError> {
         match &self.storage {
             Storage::Host(layers) => Ok(layers),
+            #[cfg(feature = "device")]
+            Storage::Device(_) => Err(ModelError::Batch {
+                problem: "a KV pool that lies on a device".into(),
+            }),
         }
+    }
+
+    /// K and V on a device.
+    ///
+    /// # Errors
+    /// They are on the host.
+    #[cfg(feature = "device")]
+    pub(crate) fn device(&self) -> Result<&crate::cuda::CudaKv, ModelError> {
+        match &self.storage {
+            Storage::Device(kv) => Ok(kv),
+            Storage::Host(_) => Err(ModelError::Batch {
+                problem: "a KV pool that lies on the host".into(),
+            }),
+        }
+    }
+
+    /// Allocates a pool on a device.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`]; the message says how much memory there is.
+    #[cfg(feature = "device")]
+    pub(crate) fn on_device(
+        device: &kernels::cuda::Device,
+        config: &ModelConfig,
+        (num_blocks, block_size): (usize, usize),
+        kv_type: KvType,
+    ) -> Result<Self, ModelError> {
+        check_slots(num_blocks, block_size)?;
+        let kv = crate::cuda::CudaKv::new(device, config, (num_blocks, block_size), kv_type);
+        let what = format!(
+            "a KV pool of {num_blocks} blocks of {block_size} tokens of {} bytes",
+            Self::bytes_per_token(config, kv_type)
+        );
+        Ok(Self {
+            storage: Storage::Device(kv.map_err(|source| ModelError::compute(what, source))?),
+            num_blocks,
+            block_size,
+        })
     }
 
     /// Copies whole blocks in every layer, in order: (from, to).
@@ -124,9 +160,25 @@ impl KvPool {
             Storage::Host(layers) => layers
                 .iter()
                 .try_for_each(|layer| kernels::copy_blocks(layer, copies)),
+            #[cfg(feature = "device")]
+            Storage::Device(kv) => kv.copy_blocks(copies),
         };
         copy().map_err(|source| ModelError::compute("copying KV blocks", source))
     }
+}
+
+/// A slot is a `u32`.
+fn check_slots(num_blocks: usize, block_size: usize) -> Result<(), ModelError> {
+    let slots = num_blocks
+        .checked_mul(block_size)
+        .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
+    if slots.is_some() {
+        return Ok(());
+    }
+    let problem = format!(
+        "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
+    );
+    Err(ModelError::Batch { problem })
 }
 
 /// An allocation that fails ends the program, so absurd sizes are tried out first.

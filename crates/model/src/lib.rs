@@ -11,6 +11,8 @@ mod adapter;
 mod batch;
 mod chat_template;
 mod config;
+#[cfg(feature = "device")]
+mod cuda;
 mod error;
 mod export;
 mod file_bytes;
@@ -33,6 +35,8 @@ pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_templa
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
+#[cfg(feature = "device")]
+pub use cuda::{CudaLlama, CudaOptions, Determinism};
 pub use error::ModelError;
 pub use export::{GgufExport, GgufReport, GgufWeights};
 pub use files::ModelFiles;

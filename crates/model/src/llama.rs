@@ -2,7 +2,7 @@
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
 use crate::adapter::{Adapter, RowGroups};
-use crate::logits::{Hidden, Logits, Place};
+use crate::logits::{Hidden, Logits};
 use crate::weights::{
     Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
 };
@@ -48,7 +48,7 @@ pub trait CausalLm {
     ///
     /// # Errors
     /// Rows that are not there; a kernel that fails.
-    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits, ModelError>;
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
 
     /// Rows of logits that are held at a time: a vocabulary is wide, 64 rows of 128k tokens
     /// take 33 MB.
@@ -57,7 +57,10 @@ pub trait CausalLm {
     }
 
     /// Makes an adapter usable in batches.
-    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId;
+    ///
+    /// # Errors
+    /// A device that has no memory for it.
+    fn add_adapter(&mut self, adapter: Adapter) -> Result<AdapterId, ModelError>;
 
     /// Takes an adapter out again.
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter>;
@@ -247,8 +250,8 @@ impl CausalLm for Llama {
             .map_err(|source| ModelError::compute("the forward pass", source))
     }
 
-    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits, ModelError> {
-        let Place::Host(hidden) = &hidden.0;
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
+        let hidden = hidden.on_host()?;
         let compute = || -> kernels::Result<Tensor> {
             self.decoder
                 .head()
@@ -259,11 +262,11 @@ impl CausalLm for Llama {
             .map_err(|source| ModelError::compute("the logits", source))
     }
 
-    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
+    fn add_adapter(&mut self, adapter: Adapter) -> Result<AdapterId, ModelError> {
         let id = AdapterId(self.next_adapter);
         self.next_adapter += 1;
         self.adapters.insert(id, adapter);
-        id
+        Ok(id)
     }
 
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {

@@ -2,6 +2,8 @@
 //! drawn where the logits are, so that a wide vocabulary need not travel.
 
 use crate::ModelError;
+#[cfg(feature = "device")]
+use crate::cuda::CudaLogits;
 use candle_core::Tensor;
 use kernels::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
 
@@ -9,15 +11,28 @@ use kernels::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
 #[derive(Debug)]
 pub struct Hidden(pub(crate) Place);
 
-/// Logits (rows, V) of some of them.
-#[derive(Debug)]
-pub struct Logits(pub(crate) Place);
-
-/// Where a matrix lies.
+/// Where hidden states lie.
 #[derive(Debug)]
 pub(crate) enum Place {
     /// f32, on the host.
     Host(Tensor),
+    /// In the workspace of the model on a device, until the next step.
+    #[cfg(feature = "device")]
+    Device { rows: usize, epoch: u64 },
+}
+
+/// Logits (rows, V) of some of them, to be asked before the model is asked for others.
+#[derive(Debug)]
+pub struct Logits<'a>(Source<'a>);
+
+#[derive(Debug)]
+enum Source<'a> {
+    /// f32, on the host.
+    Host(Tensor),
+    #[cfg(feature = "device")]
+    Device(CudaLogits<'a>),
+    #[cfg(not(feature = "device"))]
+    Device(std::convert::Infallible, std::marker::PhantomData<&'a ()>),
 }
 
 /// A token to be drawn from one row of logits. Order of operations: bias, penalties, mask,
@@ -80,11 +95,31 @@ impl Hidden {
     pub(crate) fn host(states: Tensor) -> Self {
         Self(Place::Host(states))
     }
+
+    /// The states, if they lie on the host.
+    ///
+    /// # Errors
+    /// They lie on a device: another model computed them.
+    pub(crate) fn on_host(&self) -> Result<&Tensor, ModelError> {
+        match &self.0 {
+            Place::Host(states) => Ok(states),
+            #[cfg(feature = "device")]
+            Place::Device { .. } => Err(ModelError::Batch {
+                problem: "hidden states that lie on a device".into(),
+            }),
+        }
+    }
 }
 
-impl Logits {
-    pub(crate) fn host(logits: Tensor) -> Self {
-        Self(Place::Host(logits))
+impl<'a> Logits<'a> {
+    /// Logits that lie on the host, (rows, V) in f32.
+    pub fn host(logits: Tensor) -> Self {
+        Self(Source::Host(logits))
+    }
+
+    #[cfg(feature = "device")]
+    pub(crate) fn on_device(logits: CudaLogits<'a>) -> Self {
+        Self(Source::Device(logits))
     }
 
     /// Draws a token for each question. A question that cannot be answered fails alone.
@@ -96,7 +131,11 @@ impl Logits {
         questions: &[DrawQuestion],
     ) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
         match &self.0 {
-            Place::Host(logits) => on_host(logits, questions, draw_on_host),
+            Source::Host(logits) => on_host(logits, questions, draw_on_host),
+            #[cfg(feature = "device")]
+            Source::Device(logits) => logits.draw(questions),
+            #[cfg(not(feature = "device"))]
+            Source::Device(never, _) => match *never {},
         }
     }
 
@@ -109,15 +148,19 @@ impl Logits {
         questions: &[ScoreQuestion],
     ) -> Result<Vec<Result<ScoreAnswer, SampleError>>, ModelError> {
         match &self.0 {
-            Place::Host(logits) => on_host(logits, questions, |logits, question, _| {
+            Source::Host(logits) => on_host(logits, questions, |logits, question, _| {
                 score_on_host(logits(question.row), &question.tokens, question.top)
             }),
+            #[cfg(feature = "device")]
+            Source::Device(logits) => logits.score(questions),
+            #[cfg(not(feature = "device"))]
+            Source::Device(never, _) => match *never {},
         }
     }
 
     /// Whether drawing costs the host's time.
     pub fn is_on_host(&self) -> bool {
-        matches!(self.0, Place::Host(_))
+        matches!(self.0, Source::Host(_))
     }
 
     /// All of them on the host, (rows, V) in f32: for tests and oracles.
@@ -126,7 +169,11 @@ impl Logits {
     /// The place that the logits are in fails.
     pub fn to_host(&self) -> Result<Tensor, ModelError> {
         match &self.0 {
-            Place::Host(logits) => Ok(logits.clone()),
+            Source::Host(logits) => Ok(logits.clone()),
+            #[cfg(feature = "device")]
+            Source::Device(logits) => logits.to_host(),
+            #[cfg(not(feature = "device"))]
+            Source::Device(never, _) => match *never {},
         }
     }
 }

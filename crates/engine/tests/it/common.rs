@@ -33,12 +33,14 @@ pub(crate) const CONTEXT_TOKENS: usize = 400;
 
 /// A small random Llama (hidden 256, so that k-quants fit) with its matrices in `format`.
 pub(crate) fn load(format: GgmlDType) -> model::Llama {
+    files(format).load(&LoadOptions::default()).unwrap()
+}
+
+/// The files of the same.
+pub(crate) fn files(format: GgmlDType) -> ModelFiles {
     let config = config();
     let twin = gguf_twin(&config, &random_weights(&config, 3), format);
-    let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
-    ModelFiles::from_gguf(file)
-        .load(&LoadOptions::default())
-        .unwrap()
+    ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap())
 }
 
 /// The same in f32 with NaN for the embedding of one token.

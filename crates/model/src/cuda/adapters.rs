@@ -28,7 +28,10 @@ impl Adapters {
     /// f32 elements that rows need between the two products.
     pub(super) fn scratch_len(&self, rows: usize) -> usize {
         let tables = self.tables.iter().flatten().flatten();
-        tables.map(|table| table.scratch_len(rows)).max().unwrap_or(0)
+        tables
+            .map(|table| table.scratch_len(rows))
+            .max()
+            .unwrap_or(0)
     }
 
     pub(super) fn add(

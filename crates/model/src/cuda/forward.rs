@@ -39,7 +39,13 @@ impl Forward<'_> {
         let (work, rows) = (self.work, self.step.tokens.len());
         let hidden = self.config.hidden_size;
         let x = work.x.matrix(hidden);
-        embed(self.device, &self.weights.embedding, work.inputs.tokens(), rows, x)?;
+        embed(
+            self.device,
+            &self.weights.embedding,
+            work.inputs.tokens(),
+            rows,
+            x,
+        )?;
         let first = self.norm(&self.weights.layers[0].attention_norm);
         rms_norm(self.device, x, first, rows, work.normed.matrix(hidden))?;
         let last = self.weights.layers.len() - 1;
@@ -60,7 +66,9 @@ impl Forward<'_> {
         let (rows, asked) = (step.tokens.len(), step.logit_rows.len());
         let width = self.config.q_size();
         let mixed = work.mixed.matrix(width);
-        let in_order = (0u32..).zip(&step.logit_rows).all(|(row, asked)| row == *asked);
+        let in_order = (0u32..)
+            .zip(&step.logit_rows)
+            .all(|(row, asked)| row == *asked);
         if asked == rows && in_order {
             self.attend(index, mixed)?;
             let rows = Rows {

@@ -41,7 +41,7 @@ impl CudaKv {
     ) -> kernels::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let len = num_blocks * config.num_kv_heads * block_len * config.head_dim;
-        let values = || {
+        let values = || -> kernels::Result<Values> {
             Ok(match kv_type {
                 KvType::F32 => Values::F32(Buffer::zeros(device, len)?),
                 KvType::F16 => Values::F16(Buffer::zeros(device, len)?),
@@ -64,10 +64,6 @@ impl CudaKv {
 
     pub(super) fn id(&self) -> u64 {
         self.id
-    }
-
-    pub(super) fn is_f32(&self) -> bool {
-        matches!(self.layers.first(), Some([Values::F32(_), _]))
     }
 
     pub(super) fn layer(&self, layer: usize) -> KvCache<'_> {

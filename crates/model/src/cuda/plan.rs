@@ -135,7 +135,11 @@ impl StepArrays {
             let context = before + end;
             // A piece reads no further than its last row; whole lists are right, too.
             let blocks = context.div_ceil(block_tokens).min(span.blocks.len());
-            let blocks = if end == rows { span.blocks.len() } else { blocks };
+            let blocks = if end == rows {
+                span.blocks.len()
+            } else {
+                blocks
+            };
             self.push_span(span.query.start + end, context, &span.blocks[..blocks]);
             let index = self.contexts.len() - 1;
             self.push_rows(index, end - first, limits.row_splits);
@@ -203,7 +207,9 @@ impl StepArrays {
         else {
             return None;
         };
-        let wants_all = (0u32..).zip(&self.logit_rows).all(|(row, wanted)| row == *wanted)
+        let wants_all = (0u32..)
+            .zip(&self.logit_rows)
+            .all(|(row, wanted)| row == *wanted)
             && self.logit_rows.len() == rows;
         if all != rows || self.contexts.len() != rows || !wants_all {
             return None;

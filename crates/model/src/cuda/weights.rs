@@ -146,8 +146,7 @@ struct OnDevice<'a> {
 impl OnDevice<'_> {
     fn vector(&self, name: &str, len: usize) -> Result<Buffer<f32>, ModelError> {
         let values = self.load.floats(name, len)?;
-        Buffer::from_slice(self.device, &values)
-            .map_err(|source| ModelError::compute(name, source))
+        Buffer::from_slice(self.device, &values).map_err(|source| ModelError::compute(name, source))
     }
 
     fn linear(

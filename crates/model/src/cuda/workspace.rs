@@ -94,8 +94,8 @@ impl Workspace {
             true => FactorKind::F32,
             false => FactorKind::BF16,
         };
-        let converts = matches!(kind, FactorKind::F32)
-            && weights.matrices().any(CudaLinear::wants_bf16);
+        let converts =
+            matches!(kind, FactorKind::F32) && weights.matrices().any(CudaLinear::wants_bf16);
         let widest = weights.matrices().map(CudaLinear::in_features).max();
         let size = ProductsSize {
             rows,
@@ -132,6 +132,13 @@ impl Workspace {
     }
 }
 
+impl Workspace {
+    /// Rows of a step at most.
+    pub(super) fn rows(&self) -> usize {
+        self.inputs.rows
+    }
+}
+
 /// What a step may be made of, under these options.
 pub(super) fn limits(config: &ModelConfig, options: &CudaOptions) -> Limits {
     let per_row_split = 4 * config.num_heads * (config.head_dim + 2);
@@ -140,7 +147,9 @@ pub(super) fn limits(config: &ModelConfig, options: &CudaOptions) -> Limits {
     let blocks = options.context_tokens.div_ceil(options.block_size);
     Limits {
         // Padded rows need room, too.
-        tokens: options.max_tokens.max(super::plan::bucket(options.max_sequences)),
+        tokens: options
+            .max_tokens
+            .max(super::plan::bucket(options.max_sequences)),
         list: (options.max_sequences + MORE_SPANS) * blocks,
         row_splits: (SCRATCH_BYTES / per_row_split).min(wanted).max(longest),
         tiles: options.determinism == Determinism::Loose && options.has_tiles,
@@ -186,7 +195,10 @@ impl Inputs {
                 arrays.contexts.len(),
                 self.spans
             );
-            return Err(kernels::KernelError::Invalid { op: "step", problem });
+            return Err(kernels::KernelError::Invalid {
+                op: "step",
+                problem,
+            });
         }
         let chosen = |row: &u32| arrays.adapters[*row as usize];
         let chosen_adapters: Vec<u32> = arrays.logit_rows.iter().map(chosen).collect();
@@ -249,7 +261,8 @@ impl Inputs {
     pub(super) fn spans(&self, range: std::ops::Range<usize>) -> Spans<'_> {
         let array = |array: usize, more: usize| {
             let start = self.spans_at(array);
-            self.device.slice(start + range.start..start + range.end + more)
+            self.device
+                .slice(start + range.start..start + range.end + more)
         };
         Spans {
             count: range.len(),

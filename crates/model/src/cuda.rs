@@ -33,8 +33,7 @@ use std::path::Path;
 use weights::Weights;
 use workspace::Workspace;
 
-/// Head sizes that the kernels for prompts are compiled for are checked by them; recorded steps
-/// are kept up to this number.
+/// Recorded steps that are kept.
 const GRAPHS_MAX: usize = 96;
 /// Memory that recorded steps and the driver's own growth are left.
 const RESERVE_BYTES: u64 = 512 << 20;
@@ -68,7 +67,6 @@ pub struct CudaOptions {
     pub kv_type: KvType,
     /// Whether batches may show.
     pub determinism: Determinism,
-    pub(crate) has_tiles: bool,
 }
 
 impl CudaOptions {
@@ -83,8 +81,6 @@ impl CudaOptions {
             logit_rows: 256,
             kv_type,
             determinism: Determinism::Loose,
-            // Tensor cores multiply 16-bit values.
-            has_tiles: kv_type != KvType::F32,
         }
     }
 }

@@ -3,10 +3,9 @@
 use super::adapters::Adapters;
 use super::kv::CudaKv;
 use super::plan::{Call, CallKind, StepArrays};
-use super::weights::{Layer, Weights};
+use super::weights::{Joined, Layer, Weights};
 use super::workspace::Workspace;
 use crate::ModelConfig;
-use crate::weights::Projection;
 use kernels::Result;
 use kernels::cuda::{
     Attention, AttentionKernel, Buffer, Device, LoraAdd, Matrix, Norm, RopeAndCache, add_rms_norm,
@@ -104,9 +103,7 @@ impl Forward<'_> {
             chosen: false,
         };
         let normed = work.normed.matrix(config.hidden_size);
-        for (projection, y) in [(Projection::Q, q), (Projection::K, k), (Projection::V, v)] {
-            self.multiply((index, projection), normed, rows, y)?;
-        }
+        self.multiply((index, &layer.qkv), normed, rows, all)?;
         let kv = self.kv.layer(index);
         let head_norm = |which: usize| {
             let norms = layer.head_norms.as_ref();
@@ -161,48 +158,57 @@ impl Forward<'_> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let mixed = work.mixed.matrix(config.q_size());
         let (share, normed) = (work.share.matrix(hidden), work.normed.matrix(hidden));
-        self.multiply((index, Projection::O), mixed, rows, share)?;
+        self.multiply((index, &layer.o), mixed, rows, share)?;
         let norm = self.norm(&layer.mlp_norm);
         add_rms_norm(self.device, share, x, norm, rows.count, normed)?;
         let gate_up = work.gate_up.matrix(2 * inner);
         let (gate, up) = (gate_up.columns(0..inner), gate_up.columns(inner..2 * inner));
-        self.multiply((index, Projection::Gate), normed, rows, gate)?;
-        self.multiply((index, Projection::Up), normed, rows, up)?;
+        self.multiply((index, &layer.gate_up), normed, rows, gate_up)?;
         let activated = work.inner.matrix(inner);
         swiglu(self.device, gate, up, rows.count, activated)?;
-        self.multiply((index, Projection::Down), activated, rows, share)?;
+        self.multiply((index, &layer.down), activated, rows, share)?;
         let next = self.weights.layers.get(index + 1);
         let next = next.map_or(&self.weights.norm, |next| &next.attention_norm);
         let norm = self.norm(next);
         add_rms_norm(self.device, share, x, norm, rows.count, normed)
     }
 
-    /// y = x times a matrix, with each row's adapter.
+    /// y = x times matrices side by side, with each row's adapter.
     fn multiply(
         &self,
-        (index, projection): (usize, Projection),
+        (index, joined): (usize, &Joined),
         x: Matrix<'_>,
         rows: Rows,
         y: Matrix<'_>,
     ) -> Result<()> {
-        let matrix = &self.weights.layers[index].projections[projection as usize];
-        self.work.products.multiply(matrix, x, rows.count, y)?;
-        let table = self.adapters.table(index, projection);
-        let Some(table) = table.filter(|_| self.step.uses_adapters) else {
+        let mut first = 0;
+        for part in &joined.parts {
+            let end = first + part.out_features();
+            let columns = y.columns(first..end);
+            self.work.products.multiply(part, x, rows.count, columns)?;
+            first = end;
+        }
+        if !self.step.uses_adapters {
             return Ok(());
-        };
+        }
         let adapters = match rows.chosen {
             true => self.work.inputs.chosen_adapters(),
             false => self.work.inputs.adapters(),
         };
-        let add = LoraAdd {
-            x,
-            y,
-            table,
-            adapters,
-            scratch: self.work.lora.view(),
-        };
-        lora_add(self.device, &add, rows.count)
+        for (projection, outputs) in &joined.projections {
+            let Some(table) = self.adapters.table(index, *projection) else {
+                continue;
+            };
+            let add = LoraAdd {
+                x,
+                y: y.columns(outputs.clone()),
+                table,
+                adapters,
+                scratch: self.work.lora.view(),
+            };
+            lora_add(self.device, &add, rows.count)?;
+        }
+        Ok(())
     }
 
     fn norm<'a>(&self, weight: &'a Buffer<f32>) -> Norm<'a> {

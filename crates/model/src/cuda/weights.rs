@@ -1,10 +1,11 @@
 //! The weights of a model on a device.
 
 use crate::llama::load_rope;
-use crate::weights::{Bias, Loader, Names, Norm, Projection, Role, WeightFiles};
+use crate::weights::{Loader, Names, Norm, Projection, Role, WeightFiles};
 use crate::{LoadOptions, ModelConfig, ModelError};
-use kernels::RopeLayout;
 use kernels::cuda::{Buffer, CudaLinear, Device, RopeTable};
+use kernels::{RopeLayout, WeightFormat};
+use std::ops::Range;
 
 /// As they lie on the device.
 #[derive(Debug)]
@@ -25,13 +26,29 @@ pub(super) struct Weights {
 pub(super) struct Layer {
     /// (H)
     pub(super) attention_norm: Buffer<f32>,
-    /// In the order of [`Projection::ALL`].
-    pub(super) projections: [CudaLinear; Projection::ALL.len()],
+    /// (Hq*D + 2*Hkv*D, H)
+    pub(super) qkv: Joined,
+    /// (H, Hq*D)
+    pub(super) o: Joined,
+    /// (2*F, H)
+    pub(super) gate_up: Joined,
+    /// (H, F)
+    pub(super) down: Joined,
     /// (D), of q and k.
     pub(super) head_norms: Option<[Buffer<f32>; 2]>,
     /// (H)
     pub(super) mlp_norm: Buffer<f32>,
     pub(super) window: Option<usize>,
+}
+
+/// Matrices that read the same input, one below the other: one product for all of them, as far
+/// as they are in one format.
+#[derive(Debug)]
+pub(super) struct Joined {
+    /// In the order of their outputs.
+    pub(super) parts: Vec<CudaLinear>,
+    /// Each with the outputs that are its own.
+    pub(super) projections: Vec<(Projection, Range<usize>)>,
 }
 
 impl Weights {
@@ -51,7 +68,7 @@ impl Weights {
             load: Loader::new(files, options.weights),
         };
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let table = |stem: &str| load.linear(stem, (vocab, hidden), Bias::None, Role::Vocabulary);
+        let table = |stem: &str| load.table(stem, (vocab, hidden));
         let embedding = table(names.embedding())?;
         let layers = (0..config.num_layers)
             .map(|index| Layer::load(config, &load, names, index))
@@ -89,8 +106,8 @@ impl Weights {
 
     /// Every matrix that something is multiplied with.
     pub(super) fn matrices(&self) -> impl Iterator<Item = &CudaLinear> {
-        let layers = self.layers.iter().flat_map(|layer| &layer.projections);
-        layers.chain([self.head()])
+        let layers = self.layers.iter().flat_map(Layer::joined);
+        layers.flat_map(|joined| &joined.parts).chain([self.head()])
     }
 
     /// Bytes of all matrices.
@@ -102,6 +119,10 @@ impl Weights {
 }
 
 impl Layer {
+    fn joined(&self) -> [&Joined; 4] {
+        [&self.qkv, &self.o, &self.gate_up, &self.down]
+    }
+
     fn load(
         config: &ModelConfig,
         load: &OnDevice<'_>,
@@ -110,20 +131,14 @@ impl Layer {
     ) -> Result<Self, ModelError> {
         let norm = |norm, len| load.vector(&format!("{}.weight", names.norm(index, norm)), len);
         let attention_norm = norm(Norm::Attention, config.hidden_size)?;
-        let mut projections = Vec::with_capacity(Projection::ALL.len());
-        for projection in Projection::ALL {
-            let stem = names.projection(index, projection);
-            let bias = Bias::when(projection.has_bias(config));
-            projections.push(load.linear(
-                &stem,
-                projection.shape(config),
-                bias,
-                Role::Projection,
-            )?);
-        }
+        let joined =
+            |projections: &[Projection]| Joined::load(config, load, (names, index), projections);
         Ok(Self {
             attention_norm,
-            projections: projections.try_into().expect("one for each projection"),
+            qkv: joined(&[Projection::Q, Projection::K, Projection::V])?,
+            o: joined(&[Projection::O])?,
+            gate_up: joined(&[Projection::Gate, Projection::Up])?,
+            down: joined(&[Projection::Down])?,
             head_norms: match config.qk_norm {
                 true => Some([
                     norm(Norm::HeadsOfQ, config.head_dim)?,
@@ -134,6 +149,73 @@ impl Layer {
             mlp_norm: norm(Norm::Mlp, config.hidden_size)?,
             window: config.sliding_windows[index],
         })
+    }
+}
+
+impl Joined {
+    fn load(
+        config: &ModelConfig,
+        load: &OnDevice<'_>,
+        (names, index): (Names, usize),
+        projections: &[Projection],
+    ) -> Result<Self, ModelError> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let (mut outputs, mut own) = (0, Vec::new());
+        for &projection in projections {
+            let stem = names.projection(index, projection);
+            let (out, input) = projection.shape(config);
+            let bias = match projection.has_bias(config) {
+                true => load.load.floats(&format!("{stem}.bias"), out)?,
+                false => Vec::new(),
+            };
+            own.push((projection, outputs..outputs + out));
+            outputs += out;
+            let role = Role::Projection;
+            load.load
+                .encoded(&stem, (out, input), role, |format, bytes| {
+                    let fits = |piece: &&mut Piece| {
+                        piece.format == format && piece.bias.is_empty() == bias.is_empty()
+                    };
+                    match pieces.last_mut().filter(fits) {
+                        Some(piece) => {
+                            piece.bytes.extend_from_slice(bytes);
+                            piece.bias.extend_from_slice(&bias);
+                            piece.shape.0 += out;
+                        }
+                        None => pieces.push(Piece {
+                            stem: stem.clone(),
+                            format,
+                            bytes: bytes.to_vec(),
+                            bias: bias.clone(),
+                            shape: (out, input),
+                        }),
+                    }
+                    Ok(())
+                })?;
+        }
+        let parts = pieces.iter().map(|piece| piece.put_on(load.device));
+        Ok(Self {
+            parts: parts.collect::<Result<_, _>>()?,
+            projections: own,
+        })
+    }
+}
+
+/// Rows of weights in one format, on their way to a device.
+struct Piece {
+    stem: String,
+    format: WeightFormat,
+    bytes: Vec<u8>,
+    /// Empty or one for each row.
+    bias: Vec<f32>,
+    shape: (usize, usize),
+}
+
+impl Piece {
+    fn put_on(&self, device: &Device) -> Result<CudaLinear, ModelError> {
+        let bias = (!self.bias.is_empty()).then_some(self.bias.as_slice());
+        CudaLinear::from_bytes(device, &self.bytes, self.format, self.shape, bias)
+            .map_err(|source| ModelError::compute(&self.stem, source))
     }
 }
 
@@ -149,20 +231,12 @@ impl OnDevice<'_> {
         Buffer::from_slice(self.device, &values).map_err(|source| ModelError::compute(name, source))
     }
 
-    fn linear(
-        &self,
-        stem: &str,
-        shape: (usize, usize),
-        bias: Bias,
-        role: Role,
-    ) -> Result<CudaLinear, ModelError> {
-        let bias = match bias {
-            Bias::None => None,
-            Bias::Vector => Some(self.load.floats(&format!("{stem}.bias"), shape.0)?),
-        };
-        self.load.encoded(stem, shape, role, |format, bytes| {
-            CudaLinear::from_bytes(self.device, bytes, format, shape, bias.as_deref())
-                .map_err(|source| ModelError::compute(stem, source))
-        })
+    /// The embedding or the output.
+    fn table(&self, stem: &str, shape: (usize, usize)) -> Result<CudaLinear, ModelError> {
+        self.load
+            .encoded(stem, shape, Role::Vocabulary, |format, bytes| {
+                CudaLinear::from_bytes(self.device, bytes, format, shape, None)
+                    .map_err(|source| ModelError::compute(stem, source))
+            })
     }
 }

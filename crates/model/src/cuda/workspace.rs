@@ -3,7 +3,7 @@
 use super::CudaOptions;
 use super::plan::{Limits, StepArrays};
 use super::weights::Weights;
-use crate::{Determinism, ModelConfig};
+use crate::{Determinism, KvType, ModelConfig};
 use half::bf16;
 use kernels::cuda::{
     Attention, Buffer, CudaLinear, Device, Matrix, Mode, Pinned, Products, ProductsSize, SPLIT,
@@ -152,7 +152,8 @@ pub(super) fn limits(config: &ModelConfig, options: &CudaOptions) -> Limits {
             .max(super::plan::bucket(options.max_sequences)),
         list: (options.max_sequences + MORE_SPANS) * blocks,
         row_splits: (SCRATCH_BYTES / per_row_split).min(wanted).max(longest),
-        tiles: options.determinism == Determinism::Loose && options.has_tiles,
+        // Tensor cores multiply 16-bit values, and give other bits than single rows.
+        tiles: options.determinism == Determinism::Loose && options.kv_type != KvType::F32,
     }
 }
 

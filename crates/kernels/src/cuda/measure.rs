@@ -54,8 +54,9 @@ fn copy_rate(device: &Device, bytes: usize) -> Result<f64> {
 fn product_rate(device: &Device, bytes: usize) -> Result<f64> {
     // Two operands of two bytes and a result of four, square, of whole tiles.
     let side = (((bytes / 8) as f64).sqrt() as usize / 256 * 256).clamp(256, 8192);
-    let a = Buffer::<bf16>::zeros(device, side * side)?;
-    let b = Buffer::<bf16>::zeros(device, side * side)?;
+    // Numbers, not zeros: a device is faster where no bit changes.
+    let a = Buffer::from_slice(device, &noise(1, side * side))?;
+    let b = Buffer::from_slice(device, &noise(2, side * side))?;
     let c = Buffer::<f32>::zeros(device, side * side)?;
     let product = Product {
         weights: a.address(),
@@ -71,4 +72,16 @@ fn product_rate(device: &Device, bytes: usize) -> Result<f64> {
     };
     let seconds = seconds(device, || device.backend().product(&product))?;
     Ok(2.0 * (side as f64).powi(3) / seconds)
+}
+
+/// Numbers between -1 and 1 that look random.
+fn noise(seed: u64, len: usize) -> Vec<bf16> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        bf16::from_f32((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0)
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -44,8 +44,7 @@ PY
 )
   export LD_LIBRARY_PATH=${libs:+$libs:}${LD_LIBRARY_PATH:-}
 fi
-export AUTODIDACT_TEST_DEVICE=$device
-[ -d "$here/shared" ] && export AUTODIDACT_SHARED=$here/shared
+[ -d "$here/fixtures" ] && export AUTODIDACT_TEST_FIXTURES=$here/fixtures
 
 # step NAME SECONDS COMMAND…: exit code 0 = pass, 77 = skip, anything else = FAIL. The last line
 # of the log that begins with "note: " goes into the table.
@@ -76,7 +75,8 @@ PY
 machine() {
   uname -a; nproc
   [ $on_gpu = no ] || nvidia-smi || echo "nvidia-smi is not there"
-  "$bin" doctor --json --shape llama-3.1-8b | tee "$out/doctor.json" || return 1
+  "$bin" doctor --json --shape llama-3.1-8b >"$out/doctor.json" || return 1
+  cat "$out/doctor.json"
   python3 - "$out/doctor.json" $on_gpu <<'PY'
 import json, sys
 doctor = json.load(open(sys.argv[1]))
@@ -92,7 +92,7 @@ PY
 test_program() {
   local program=$tests/$1; shift
   [ -x "$program" ] || { echo "note: no $program"; return 77; }
-  "$program" "$@" 2>&1 | tee /dev/stderr | python3 -c '
+  AUTODIDACT_TEST_DEVICE=$device "$program" "$@" 2>&1 | tee /dev/stderr | python3 -c '
 import re, sys
 text = sys.stdin.read()
 ran = re.findall(r"test result: (\w+)\. (\d+) passed; (\d+) failed", text)
@@ -160,7 +160,7 @@ sanitizer() {
   command -v compute-sanitizer >/dev/null || { echo "note: compute-sanitizer is not there"; return 77; }
   [ $on_gpu = yes ] || { echo "note: for a GPU only"; return 77; }
   [ -x "$tests/kernels-cuda" ] || { echo "note: no $tests/kernels-cuda"; return 77; }
-  compute-sanitizer --tool memcheck --error-exitcode 9 --target-processes all "$tests/kernels-cuda" --test-threads 1 || return 1
+  AUTODIDACT_TEST_DEVICE=$device compute-sanitizer --tool memcheck --error-exitcode 9 --target-processes all "$tests/kernels-cuda" --test-threads 1 || return 1
   grep -q 'ERROR SUMMARY: 0 errors' "$out/logs/sanitizer.log" && echo "note: memcheck found nothing"
 }
 

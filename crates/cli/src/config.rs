@@ -13,8 +13,13 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 const ENV_PREFIX: &str = "AUTODIDACT_";
-/// Variables with the prefix that are no keys: where tests find their golden data.
-const NOT_KEYS: [&str; 1] = ["AUTODIDACT_SHARED"];
+/// Variables with the prefix that are no keys: where tests find their golden data, and what
+/// they run on.
+const NOT_KEYS: [&str; 3] = [
+    "AUTODIDACT_SHARED",
+    "AUTODIDACT_TEST_DEVICE",
+    "AUTODIDACT_TEST_FIXTURES",
+];
 const ALIASES: &str = "aliases";
 
 /// What a key holds.

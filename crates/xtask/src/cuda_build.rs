@@ -14,8 +14,8 @@ const DEVICE_TESTS: &str = "cuda";
 /// Scripts that go along.
 const SCRIPTS: [&str; 2] = ["gpu-check.sh", "bench-hf-batching.py"];
 
-/// Builds in release mode and fills `out` with `autodidact`, `tests/PACKAGE-cuda` and the
-/// scripts. Returns the files with their sizes in bytes.
+/// Builds in release mode and fills `out` with `autodidact`, `tests/PACKAGE-cuda`, what the tests
+/// read, and the scripts. Returns the files with their sizes in bytes.
 ///
 /// # Errors
 /// No nvcc, a build that fails, a folder that cannot be written.
@@ -62,6 +62,8 @@ pub fn run(out: &Path) -> Result<Vec<(PathBuf, u64)>> {
             out.join("tests").join(format!("{package}-{DEVICE_TESTS}")),
         )?;
     }
+    let fixtures = workspace_root().join("crates/model/tests/fixtures");
+    copy_folder(&fixtures, &out.join("fixtures"), &mut put)?;
     for script in SCRIPTS {
         put(
             &workspace_root().join("scripts").join(script),
@@ -69,6 +71,24 @@ pub fn run(out: &Path) -> Result<Vec<(PathBuf, u64)>> {
         )?;
     }
     Ok(files)
+}
+
+/// Hands every file below `from` to `put`, with its place below `to`.
+fn copy_folder(
+    from: &Path,
+    to: &Path,
+    put: &mut impl FnMut(&Path, PathBuf) -> Result<()>,
+) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        match path.is_dir() {
+            true => copy_folder(&path, &target, put)?,
+            false => put(&path, target)?,
+        }
+    }
+    Ok(())
 }
 
 /// The compiler: in `CUDA_HOME`, `CUDA_PATH` or `PATH`.

@@ -70,9 +70,8 @@ fn config() -> ModelConfig {
 
 /// A tokenizer whose vocabulary covers the fixture's.
 pub(crate) fn text() -> Text {
-    let root =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny/tiny.gguf");
-    let file = GgufFile::open(&root).unwrap();
+    static TINY: &[u8] = include_bytes!("../../../../tests/models/tiny/tiny.gguf");
+    let file = GgufFile::from_static(TINY).unwrap();
     Text::new(Tokenizer::from_gguf(&file).unwrap(), None, vec![2])
 }
 

@@ -103,6 +103,8 @@ struct State {
     kv_id: Option<u64>,
     /// Number of the step whose hidden states are there.
     epoch: u64,
+    /// Number of the logits that are there.
+    logits_epoch: u64,
 }
 
 /// Logits of some rows, on the device until the next are asked for.
@@ -115,7 +117,7 @@ pub(crate) struct CudaLogits<'a> {
 
 impl std::fmt::Debug for CudaLogits<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CudaLogits({} rows of step {})", self.rows, self.epoch)
+        write!(f, "CudaLogits({} rows, number {})", self.rows, self.epoch)
     }
 }
 
@@ -140,6 +142,7 @@ impl CudaLlama {
                 graphs: BTreeMap::new(),
                 kv_id: None,
                 epoch: 0,
+                logits_epoch: 0,
             }),
         })
     }
@@ -282,6 +285,7 @@ impl CausalLm for CudaLlama {
             .map_err(|problem| ModelError::Batch { problem })?;
         let mut state = self.state.borrow_mut();
         state.epoch += 1;
+        state.logits_epoch += 1;
         let epoch = state.epoch;
         self.compute(&mut state, kv.device()?, step)
             .map_err(|source| ModelError::compute("the forward pass", source))?;
@@ -290,7 +294,7 @@ impl CausalLm for CudaLlama {
     }
 
     fn logits(&self, hidden: &Hidden, asked: Range<usize>) -> Result<Logits<'_>, ModelError> {
-        let state = self.state.borrow();
+        let mut state = self.state.borrow_mut();
         let Place::Device { rows, epoch } = hidden.0 else {
             let problem = "hidden states that lie on the host".into();
             return Err(ModelError::Batch { problem });
@@ -303,6 +307,7 @@ impl CausalLm for CudaLlama {
             );
             return Err(ModelError::Batch { problem });
         }
+        state.logits_epoch += 1;
         let work = &state.work;
         let normed = work.normed.matrix(self.config.hidden_size);
         let out = work.logits.matrix(self.config.vocab_size);
@@ -317,7 +322,7 @@ impl CausalLm for CudaLlama {
         Ok(Logits::on_device(CudaLogits {
             model: self,
             rows: asked.len(),
-            epoch,
+            epoch: state.logits_epoch,
         }))
     }
 
@@ -393,11 +398,14 @@ impl CudaLogits<'_> {
 
     /// The logits are still those that were asked for.
     fn check(&self) -> Result<(), ModelError> {
-        let now = self.model.state.borrow().epoch;
+        let now = self.model.state.borrow().logits_epoch;
         if now == self.epoch {
             return Ok(());
         }
-        let problem = format!("logits of step {}, now is step {now}", self.epoch);
+        let problem = format!(
+            "logits number {}, there are those of number {now}",
+            self.epoch
+        );
         Err(ModelError::Batch { problem })
     }
 }

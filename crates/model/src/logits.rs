@@ -6,6 +6,7 @@ use crate::ModelError;
 use crate::cuda::CudaLogits;
 use candle_core::Tensor;
 use kernels::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
+use std::marker::PhantomData;
 
 /// The final hidden states (S, H) of the rows whose logits are wanted.
 #[derive(Debug)]
@@ -27,12 +28,10 @@ pub struct Logits<'a>(Source<'a>);
 
 #[derive(Debug)]
 enum Source<'a> {
-    /// f32, on the host.
-    Host(Tensor),
+    /// f32, on the host; borrows nothing.
+    Host(Tensor, PhantomData<&'a ()>),
     #[cfg(feature = "device")]
     Device(CudaLogits<'a>),
-    #[cfg(not(feature = "device"))]
-    Device(std::convert::Infallible, std::marker::PhantomData<&'a ()>),
 }
 
 /// A token to be drawn from one row of logits. Order of operations: bias, penalties, mask,
@@ -114,7 +113,7 @@ impl Hidden {
 impl<'a> Logits<'a> {
     /// Logits that lie on the host, (rows, V) in f32.
     pub fn host(logits: Tensor) -> Self {
-        Self(Source::Host(logits))
+        Self(Source::Host(logits, PhantomData))
     }
 
     #[cfg(feature = "device")]
@@ -131,11 +130,9 @@ impl<'a> Logits<'a> {
         questions: &[DrawQuestion],
     ) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
         match &self.0 {
-            Source::Host(logits) => on_host(logits, questions, draw_on_host),
+            Source::Host(logits, _) => on_host(logits, questions, draw_on_host),
             #[cfg(feature = "device")]
             Source::Device(logits) => logits.draw(questions),
-            #[cfg(not(feature = "device"))]
-            Source::Device(never, _) => match *never {},
         }
     }
 
@@ -148,19 +145,17 @@ impl<'a> Logits<'a> {
         questions: &[ScoreQuestion],
     ) -> Result<Vec<Result<ScoreAnswer, SampleError>>, ModelError> {
         match &self.0 {
-            Source::Host(logits) => on_host(logits, questions, |logits, question, _| {
+            Source::Host(logits, _) => on_host(logits, questions, |logits, question, _| {
                 score_on_host(logits(question.row), &question.tokens, question.top)
             }),
             #[cfg(feature = "device")]
             Source::Device(logits) => logits.score(questions),
-            #[cfg(not(feature = "device"))]
-            Source::Device(never, _) => match *never {},
         }
     }
 
     /// Whether drawing costs the host's time.
     pub fn is_on_host(&self) -> bool {
-        matches!(self.0, Source::Host(_))
+        matches!(self.0, Source::Host(..))
     }
 
     /// All of them on the host, (rows, V) in f32: for tests and oracles.
@@ -169,11 +164,9 @@ impl<'a> Logits<'a> {
     /// The place that the logits are in fails.
     pub fn to_host(&self) -> Result<Tensor, ModelError> {
         match &self.0 {
-            Source::Host(logits) => Ok(logits.clone()),
+            Source::Host(logits, _) => Ok(logits.clone()),
             #[cfg(feature = "device")]
             Source::Device(logits) => logits.to_host(),
-            #[cfg(not(feature = "device"))]
-            Source::Device(never, _) => match *never {},
         }
     }
 }

@@ -1,10 +1,6 @@
 //! The model on a device beside transformers, the f64 oracle and the model on the processor.
 //! The device is the emulator, unless `AUTODIDACT_TEST_DEVICE` names another (`cuda:0`).
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests fail by panicking and say what they measured"
-)]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;
 
@@ -371,6 +367,10 @@ fn questions_fail_alone_and_old_logits_are_refused() {
     assert!(logits.draw(&asked[..1]).is_err(), "the step is over");
     assert!(model.logits(&hidden, 0..1).is_err(), "the step is over");
     assert!(model.logits(&newer, 0..5).is_err(), "four rows");
+    let first = model.logits(&newer, 0..2).unwrap();
+    let second = model.logits(&newer, 2..4).unwrap();
+    assert!(first.draw(&asked[..1]).is_err(), "others were asked for");
+    assert!(second.draw(&asked[..1]).is_ok());
     let wrong_pool = model::KvPool::new(model.config(), 1, BLOCK, KvType::F16).unwrap();
     let part = Part {
         tokens: &tokens,

@@ -65,57 +65,78 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
             )
         })
         .collect();
-    if args.json {
-        let broken: Vec<_> = aliases
+    let report = Report {
+        memory,
+        gpus,
+        cache: cache.root().display().to_string(),
+        findings,
+        num_shapes: args.shape.len(),
+        aliases,
+    };
+    match args.json {
+        true => report.print_json(),
+        false => report.print(),
+    }
+}
+
+/// Everything that was found out.
+struct Report<'a> {
+    memory: Memory,
+    gpus: Result<Vec<Gpu>, String>,
+    /// Folder of the models.
+    cache: String,
+    /// Models of the cache, then shapes.
+    findings: Vec<Finding>,
+    num_shapes: usize,
+    aliases: Vec<(&'a String, Result<(), String>)>,
+}
+
+impl Report<'_> {
+    fn print_json(&self) -> Result<()> {
+        let broken: Vec<_> = self
+            .aliases
             .iter()
             .filter_map(|(alias, result)| Some((alias, result.as_ref().err()?)))
             .collect();
-        return output::print_json(&json!({
+        output::print_json(&json!({
             "version": env!("CARGO_PKG_VERSION"), "cpu": machine::cpu_name(),
             "cpu_features": machine::cpu_features(), "threads": machine::threads(),
-            "memory_bytes": memory.total, "memory_available_bytes": memory.available,
-            "gpus": known_gpus, "no_gpu_because": gpus.as_ref().err(),
-            "cache": cache.root(), "models": findings, "broken_aliases": broken,
-        }));
+            "memory_bytes": self.memory.total, "memory_available_bytes": self.memory.available,
+            "gpus": self.gpus.as_deref().unwrap_or_default(), "no_gpu_because": self.gpus.as_ref().err(),
+            "cache": self.cache, "models": self.findings, "broken_aliases": broken,
+        }))
     }
-    let known = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), output::bytes);
-    let features = machine::cpu_features();
-    let mut lines = vec![
-        format!("autodidact {}  no network code", env!("CARGO_PKG_VERSION")),
-        format!(
-            "cpu     {}",
-            machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-        ),
-        format!(
-            "        {} threads, {}",
-            machine::threads(),
-            if features.is_empty() {
-                "no vector extensions".into()
-            } else {
-                features.join(" ")
-            }
-        ),
-        format!(
-            "memory  {} free of {}",
-            known(memory.available),
-            known(memory.total)
-        ),
-    ];
-    lines.extend(gpu_lines(&gpus));
-    let in_cache = findings.len() - args.shape.len();
-    lines.push(format!("models  {in_cache} in {}", cache.root().display()));
-    lines.extend(
-        findings
-            .iter()
-            .map(|finding| format!("  {}", told(finding))),
-    );
-    for (alias, result) in &aliases {
-        lines.push(match result {
-            Ok(()) => format!("  {alias}  alias, found"),
-            Err(error) => format!("  {alias}  alias, broken: {error}"),
-        });
+
+    fn print(&self) -> Result<()> {
+        let known = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), output::bytes);
+        let features = match machine::cpu_features() {
+            none if none.is_empty() => "no vector extensions".into(),
+            some => some.join(" "),
+        };
+        let cpu = machine::cpu_name().unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+        let mut lines = vec![
+            format!("autodidact {}  no network code", env!("CARGO_PKG_VERSION")),
+            format!("cpu     {cpu}"),
+            format!("        {} threads, {features}", machine::threads()),
+            format!(
+                "memory  {} free of {}",
+                known(self.memory.available),
+                known(self.memory.total)
+            ),
+        ];
+        lines.extend(gpu_lines(&self.gpus));
+        let in_cache = self.findings.len() - self.num_shapes;
+        lines.push(format!("models  {in_cache} in {}", self.cache));
+        let findings = self.findings.iter();
+        lines.extend(findings.map(|finding| format!("  {}", told(finding))));
+        for (alias, result) in &self.aliases {
+            lines.push(match result {
+                Ok(()) => format!("  {alias}  alias, found"),
+                Err(error) => format!("  {alias}  alias, broken: {error}"),
+            });
+        }
+        Ok(output::print_line(&lines.join("\n"))?)
     }
-    Ok(output::print_line(&lines.join("\n"))?)
 }
 
 fn gpu_lines(gpus: &Result<Vec<Gpu>, String>) -> Vec<String> {

@@ -72,8 +72,8 @@ impl Adapters {
         for layer in 0..config.num_layers {
             let mut row = [const { None }; Projection::ALL.len()];
             for projection in Projection::ALL {
-                let of = |matrices: &'_ Matrices| matrices.0.get(&(layer, projection)).is_some();
-                if !parts.iter().any(of) {
+                let has_any = |one: &Matrices| one.0.contains_key(&(layer, projection));
+                if !parts.iter().any(has_any) {
                     continue;
                 }
                 let deltas: Vec<_> = parts.iter().map(|m| m.get(layer, projection)).collect();
@@ -89,8 +89,18 @@ impl Adapters {
     }
 }
 
-/// One adapter's numbers: A, B, rank and factor by layer and matrix.
-struct Matrices(BTreeMap<(usize, Projection), (Vec<f32>, Vec<f32>, usize, f32)>);
+/// One adapter's numbers by layer and matrix.
+struct Matrices(BTreeMap<(usize, Projection), Delta>);
+
+/// What it adds to one matrix.
+struct Delta {
+    /// (r, in)
+    a: Vec<f32>,
+    /// (out, r)
+    b: Vec<f32>,
+    rank: usize,
+    scale: f32,
+}
 
 impl Matrices {
     fn of(adapter: &Adapter) -> Result<Self, ModelError> {
@@ -100,20 +110,24 @@ impl Matrices {
                 let values = tensor.flatten_all().and_then(|all| all.to_vec1::<f32>());
                 values.map_err(|source| ModelError::compute("an adapter", source))
             };
-            let rank = part.a.dims()[0];
-            let entry = (flat(&part.a)?, flat(&part.b)?, rank, part.scale);
-            matrices.insert((part.layer, part.projection), entry);
+            let delta = Delta {
+                a: flat(&part.a)?,
+                b: flat(&part.b)?,
+                rank: part.a.dims()[0],
+                scale: part.scale,
+            };
+            matrices.insert((part.layer, part.projection), delta);
         }
         Ok(Self(matrices))
     }
 
     fn get(&self, layer: usize, projection: Projection) -> Option<LoraMatrix<'_>> {
-        let (a, b, rank, scale) = self.0.get(&(layer, projection))?;
+        let delta = self.0.get(&(layer, projection))?;
         Some(LoraMatrix {
-            a,
-            b,
-            rank: *rank,
-            scale: *scale,
+            a: &delta.a,
+            b: &delta.b,
+            rank: delta.rank,
+            scale: delta.scale,
         })
     }
 }

@@ -98,7 +98,7 @@ def main():
         skip(f"{error.name} is not installed")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         skip("torch sees no GPU")
-    if not hasattr(transformers.PreTrainedModel, "generate_batch"):
+    if not hasattr(transformers.LlamaForCausalLM, "generate_batch"):
         skip(f"transformers {transformers.__version__} has no continuous batching")
     errors = {}
     candidates = [args.attention] if args.attention else ["flash_attention_2", "sdpa", "eager"]

@@ -204,6 +204,7 @@ PY
 peer() {
   local script=$here/bench-hf-batching.py
   [ -f "$script" ] || { echo "note: no $script"; return 77; }
+  [ -f "$out/mix.json" ] || { echo "note: the step mix has to run before"; return 1; }
   python3 "$script" --device "$device" --shape "$shape" --instructions "$1" ${@:2} >"$out/peer.json" || return 1
   tail -1 "$out/peer.json" | python3 -c '
 import json, os, sys
@@ -211,8 +212,9 @@ peer = json.load(sys.stdin)
 if "skipped" in peer: print("note: skipped:", peer["skipped"]); sys.exit(77)
 print("figures:", json.dumps(peer))
 ours = next(m["tok_per_s"] for m in json.load(open(sys.argv[1]))["measurements"] if m["phase"] == "mix")
-ratio = ours / peer["tok_per_s"]
-print(f"note: transformers {peer[\"tok_per_s\"]:.0f}/s ({peer[\"attention\"]}), ours {ours:.0f}/s: {ratio:.1f}x (target 3x)")
+theirs, attention = peer["tok_per_s"], peer["attention"]
+ratio = ours / theirs
+print(f"note: transformers {theirs:.0f}/s ({attention}), ours {ours:.0f}/s: {ratio:.1f}x (target 3x)")
 sys.exit(ratio < 3 and sys.argv[2] == "yes")' "$out/mix.json" $on_gpu
 }
 
@@ -230,7 +232,7 @@ step model 300 $b 'test_program model-cuda'
 step engine 300 $b 'test_program engine-cuda'
 step greedy 120 $b greedy
 step same-answers 120 $b same_answers
-step sanitizer 500 $b sanitizer
+step sanitizer 240 $b sanitizer
 step decode-prefill 400 $b "bench decode-prefill 'decode=0.7 prefill=0.55' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 3"
 step decode-deterministic 300 $b "bench decode-deterministic '' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1 --deterministic"
 step decode-q4_k 300 $b "bench decode-q4_k '' --shape $shape --quant q4_k --rows ${rows%%,*},8,64 --prompt-tokens $context --new-tokens $new --repeat 1"

@@ -364,7 +364,7 @@ struct RowSampler {
         return memory.total;
     }
     DEVICE_MEMBER unsigned draw_by_list(double uniform) {
-        const double target = list_total() * uniform;
+        const double target = __dmul_rn(list_total(), uniform);
         if (threadIdx.x == 0) {
             const unsigned share = (listed + blockDim.x - 1) / blockDim.x;
             double rest = target;
@@ -444,7 +444,7 @@ struct RowSampler {
         } else {
             const bool all = !by_k && !by_p && !by_min;
             const double total = block_sums(all, all);
-            token = draw_by_blocks(asked.uniform * total, all);
+            token = draw_by_blocks(__dmul_rn(asked.uniform, total), all);
         }
         if (threadIdx.x == 0) memory.rest = static_cast<double>(memory.scratch[0]) / memory.total;
         __syncthreads();

@@ -192,7 +192,7 @@ impl Case {
     }
 }
 
-/// All in f32 on the values of the cache: 5e-6.
+/// All in f32 on the values of the cache: 1e-6.
 #[test]
 fn rows_match_their_twin() {
     let shapes = [
@@ -206,13 +206,13 @@ fn rows_match_their_twin() {
         // One row each, at contexts that end in, at and behind a block and a split; and a prompt.
         let sizes = [(1, 1), (1, 255), (1, 256), (1, 257), (1, 530), (3, 40)];
         let case = Case::new(shape, &sizes, None);
-        assert_close(&case.run(case.by_rows()), &case.twin(), 5e-6);
+        assert_close(&case.run(case.by_rows()), &case.twin(), 1e-6);
         let case = Case::new(shape, &[(1, 300), (1, 20), (4, 290)], Some(33));
-        assert_close(&case.run(case.by_rows()), &case.twin(), 5e-6);
+        assert_close(&case.run(case.by_rows()), &case.twin(), 1e-6);
     }
 }
 
-/// Scores of q rounded to bf16 (2^-9 of scores of size about 1), weights rounded to bf16: 1.5e-2.
+/// Scores of q rounded to bf16 (2^-9 of scores of size about 1), weights rounded to bf16: 8e-3.
 #[test]
 fn tiles_match_their_twin() {
     let shapes = [
@@ -225,9 +225,9 @@ fn tiles_match_their_twin() {
     for shape in shapes {
         // A whole prompt of several tiles, a part of one behind a context, and single rows.
         let case = Case::new(shape, &[(150, 150), (20, 230), (1, 1), (1, 130)], None);
-        assert_close(&case.run(case.by_tiles()), &case.twin(), 1.5e-2);
+        assert_close(&case.run(case.by_tiles()), &case.twin(), 8e-3);
         let case = Case::new(shape, &[(90, 200), (1, 20)], Some(50));
-        assert_close(&case.run(case.by_tiles()), &case.twin(), 1.5e-2);
+        assert_close(&case.run(case.by_tiles()), &case.twin(), 8e-3);
     }
 }
 
@@ -296,5 +296,5 @@ fn the_cpu_agrees() {
         .into_iter()
         .map(f64::from)
         .collect();
-    assert_close(&case.run(case.by_rows()), &cpu, 5e-6);
+    assert_close(&case.run(case.by_rows()), &cpu, 1e-6);
 }

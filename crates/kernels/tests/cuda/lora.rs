@@ -2,7 +2,7 @@ use crate::reference::assert_close;
 use crate::{device, indices, random, upload};
 use kernels::cuda::{LoraAdd, LoraMatrix, LoraTable, NO_ADAPTER, lora_add};
 
-/// f32 sums of 96 and of up to 12 terms: 5e-6.
+/// f32 sums of 96 and of up to 12 terms: 2e-5.
 #[test]
 fn adapters_of_a_batch_match_their_twin() {
     let device = device();
@@ -59,7 +59,7 @@ fn adapters_of_a_batch_match_their_twin() {
             expected[row * outputs + o] += f64::from(adapter.scale) * sum;
         }
     }
-    assert_close(&wide.read().unwrap(), &expected, 5e-6);
+    assert_close(&wide.read().unwrap(), &expected, 2e-5);
     let wrong = [Some(LoraMatrix {
         rank: 4,
         ..matrix(0)

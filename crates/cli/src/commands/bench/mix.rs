@@ -51,13 +51,6 @@ impl Mix {
     }
 }
 
-impl Shape {
-    /// Tokens of one instruction with all its answers.
-    pub(super) fn tokens(self) -> usize {
-        self.prompt + self.samples * self.written
-    }
-}
-
 /// Asks everything at once and waits for all of it.
 pub(super) fn measure(
     session: &Session,
@@ -136,7 +129,6 @@ mod tests {
     fn short_contexts_shorten_the_mix() {
         let full = Mix::Ultraif.shape(131_072);
         assert_eq!((full.prompt, full.written, full.samples), (310, 400, 5));
-        assert_eq!(full.tokens(), 2310);
         let short = Mix::Ultraif.shape(384);
         assert!(short.prompt + short.written <= 384 && short.head < short.prompt);
         assert_eq!(short.samples, 5);

@@ -146,9 +146,12 @@ void check_shared() {
     machine.arena_used = 0;
 }
 
-void run_block(bool backwards) {
+// Runs the threads of a block in an order of its own: what depends on the order differs from block
+// to block and, after each barrier, within a block.
+void run_block(unsigned number) {
     const Index size = geometry.threads;
     const unsigned count = size.x * size.y * size.z;
+    unsigned round = number * 2654435761u;
     machine.grow(count);
     machine.fibers.resize(count);
     machine.warps.assign((count + 31) / 32, Warp());
@@ -162,8 +165,11 @@ void run_block(bool backwards) {
     }
     while (machine.alive > 0 && machine.error.empty()) {
         bool moved = false;
+        round = round * 1664525u + 1013904223u;
+        // Blocks are powers of two: an odd step reaches every thread.
+        const unsigned step = (count & (count - 1)) == 0 ? round >> 8 | 1u : 1u;
         for (unsigned at = 0; at < count && machine.error.empty(); at++) {
-            Fiber& fiber = machine.fibers[backwards ? count - 1 - at : at];
+            Fiber& fiber = machine.fibers[(at * step + (round >> 20)) % count];
             if (fiber.done || (fiber.waits_for != nullptr && *fiber.waits_for == fiber.seen)) continue;
             fiber.waits_for = nullptr;
             lane = &fiber;
@@ -291,13 +297,12 @@ extern "C" int emulator_launch(const char* name, const unsigned* grid, unsigned 
     machine.error.clear();
     machine.call = found->second.call, machine.arguments = arguments;
     geometry.grid = {grid[0], grid[1], grid[2]}, geometry.threads = {threads, 1, 1}, geometry.shared_bytes = shared_bytes;
-    bool backwards = false;
+    unsigned number = 0;
     for (unsigned z = 0; z < grid[2]; z++)
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
                 geometry.block = {x, y, z};
-                run_block(backwards);
-                backwards = !backwards; // what depends on the order of threads differs from block to block
+                run_block(number++);
                 if (!machine.error.empty()) {
                     const std::string where = std::string(name) + ", block " + std::to_string(x) + "," + std::to_string(y) + "," + std::to_string(z) + ": ";
                     return report(where + machine.error, error, capacity);

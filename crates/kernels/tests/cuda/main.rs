@@ -24,7 +24,8 @@ fn device() -> Device {
         return Device::emulated();
     }
     let ordinal = name.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-    let ordinal = ordinal.unwrap_or_else(|| panic!("AUTODIDACT_TEST_DEVICE={name}: neither cpu nor cuda:N"));
+    let ordinal =
+        ordinal.unwrap_or_else(|| panic!("AUTODIDACT_TEST_DEVICE={name}: neither cpu nor cuda:N"));
     Device::open(ordinal).unwrap()
 }
 

@@ -286,6 +286,33 @@ int report(const std::string& error, char* out, size_t capacity) {
 float widened(const void* data, size_t i, int kind) { return load(data, i, kind); }
 } // namespace
 
+// Kernels that break a rule each: what the emulator must notice.
+KERNEL(broken_barrier_of_some, 64, (unsigned* out, unsigned)) {
+    if (threadIdx.x < 32) __syncthreads();
+    out[threadIdx.x % 4] = 1;
+}
+KERNEL(broken_barriers_in_two_lines, 64, (unsigned*, unsigned)) {
+    if (threadIdx.x < 32) __syncthreads();
+    else
+        __syncthreads();
+}
+KERNEL(broken_shared_array, 64, (unsigned*, unsigned)) {
+    SHARED(unsigned, array, 8);
+    array[8 + threadIdx.x % 4] = 1;
+}
+KERNEL(broken_buffer, 64, (unsigned* out, unsigned count)) { out[count] = 1; }
+KERNEL(broken_tile, 32, (unsigned*, unsigned)) {
+    SHARED(__nv_bfloat16, tile, 512);
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major> a;
+    nvcuda::wmma::load_matrix_sync(a, tile + 4, 16);
+}
+// No error, but garbage: a thread reads what another may not have written yet.
+KERNEL(broken_missing_barrier, 64, (unsigned* out, unsigned)) {
+    SHARED(unsigned, array, 64);
+    array[threadIdx.x] = 1;
+    if (array[63 - threadIdx.x] != 1) out[0] = 7;
+}
+
 // Runs a kernel; 0, or 1 with a message in `error`.
 extern "C" int emulator_launch(const char* name, const unsigned* grid, unsigned threads, unsigned shared_bytes, void** arguments,
                                char* error, size_t capacity) {

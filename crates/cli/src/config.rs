@@ -714,7 +714,7 @@ mod tests {
                 "[engine]\nkv_dtype = \"f8\"\n",
                 &[],
                 &[],
-                "`engine.kv_dtype`: expected f32 or f16, got \"f8\"",
+                "`engine.kv_dtype`: expected f32 or f16 or bf16, got \"f8\"",
             ),
             ("[engine\n", &[], &[], "is not valid TOML"),
             (

@@ -146,9 +146,12 @@ void check_shared() {
     machine.arena_used = 0;
 }
 
-void run_block(bool backwards) {
+// Runs the threads of a block in an order of its own: what depends on the order differs from block
+// to block and, after each barrier, within a block.
+void run_block(unsigned number) {
     const Index size = geometry.threads;
     const unsigned count = size.x * size.y * size.z;
+    unsigned round = number * 2654435761u;
     machine.grow(count);
     machine.fibers.resize(count);
     machine.warps.assign((count + 31) / 32, Warp());
@@ -162,8 +165,11 @@ void run_block(bool backwards) {
     }
     while (machine.alive > 0 && machine.error.empty()) {
         bool moved = false;
+        round = round * 1664525u + 1013904223u;
+        // Blocks are powers of two: an odd step reaches every thread.
+        const unsigned step = (count & (count - 1)) == 0 ? round >> 8 | 1u : 1u;
         for (unsigned at = 0; at < count && machine.error.empty(); at++) {
-            Fiber& fiber = machine.fibers[backwards ? count - 1 - at : at];
+            Fiber& fiber = machine.fibers[(at * step + (round >> 20)) % count];
             if (fiber.done || (fiber.waits_for != nullptr && *fiber.waits_for == fiber.seen)) continue;
             fiber.waits_for = nullptr;
             lane = &fiber;
@@ -280,6 +286,33 @@ int report(const std::string& error, char* out, size_t capacity) {
 float widened(const void* data, size_t i, int kind) { return load(data, i, kind); }
 } // namespace
 
+// Kernels that break a rule each: what the emulator must notice.
+KERNEL(broken_barrier_of_some, 64, (unsigned* out, unsigned)) {
+    if (threadIdx.x < 32) __syncthreads();
+    out[threadIdx.x % 4] = 1;
+}
+KERNEL(broken_barriers_in_two_lines, 64, (unsigned*, unsigned)) {
+    if (threadIdx.x < 32) __syncthreads();
+    else
+        __syncthreads();
+}
+KERNEL(broken_shared_array, 64, (unsigned*, unsigned)) {
+    SHARED(unsigned, array, 8);
+    array[8 + threadIdx.x % 4] = 1;
+}
+KERNEL(broken_buffer, 64, (unsigned* out, unsigned count)) { out[count] = 1; }
+KERNEL(broken_tile, 32, (unsigned*, unsigned)) {
+    SHARED(__nv_bfloat16, tile, 512);
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, __nv_bfloat16, nvcuda::wmma::row_major> a;
+    nvcuda::wmma::load_matrix_sync(a, tile + 4, 16);
+}
+// No error, but garbage: a thread reads what another may not have written yet.
+KERNEL(broken_missing_barrier, 64, (unsigned* out, unsigned)) {
+    SHARED(unsigned, array, 64);
+    array[threadIdx.x] = 1;
+    if (array[63 - threadIdx.x] != 1) out[0] = 7;
+}
+
 // Runs a kernel; 0, or 1 with a message in `error`.
 extern "C" int emulator_launch(const char* name, const unsigned* grid, unsigned threads, unsigned shared_bytes, void** arguments,
                                char* error, size_t capacity) {
@@ -291,13 +324,12 @@ extern "C" int emulator_launch(const char* name, const unsigned* grid, unsigned 
     machine.error.clear();
     machine.call = found->second.call, machine.arguments = arguments;
     geometry.grid = {grid[0], grid[1], grid[2]}, geometry.threads = {threads, 1, 1}, geometry.shared_bytes = shared_bytes;
-    bool backwards = false;
+    unsigned number = 0;
     for (unsigned z = 0; z < grid[2]; z++)
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
                 geometry.block = {x, y, z};
-                run_block(backwards);
-                backwards = !backwards; // what depends on the order of threads differs from block to block
+                run_block(number++);
                 if (!machine.error.empty()) {
                     const std::string where = std::string(name) + ", block " + std::to_string(x) + "," + std::to_string(y) + "," + std::to_string(z) + ": ";
                     return report(where + machine.error, error, capacity);

@@ -88,23 +88,23 @@ impl Launch {
 
 /// What a kernel can be given.
 pub(super) trait Argument {
-    fn words(&self) -> Vec<u64>;
+    fn words(self) -> Vec<u64>;
 }
 
 impl Argument for u64 {
-    fn words(&self) -> Vec<u64> {
-        vec![*self]
+    fn words(self) -> Vec<u64> {
+        vec![self]
     }
 }
 
 impl Argument for u32 {
-    fn words(&self) -> Vec<u64> {
-        vec![u64::from(*self)]
+    fn words(self) -> Vec<u64> {
+        vec![u64::from(self)]
     }
 }
 
 impl Argument for f32 {
-    fn words(&self) -> Vec<u64> {
+    fn words(self) -> Vec<u64> {
         vec![u64::from(self.to_bits())]
     }
 }
@@ -135,7 +135,7 @@ impl Fields {
 }
 
 impl Argument for Fields {
-    fn words(&self) -> Vec<u64> {
+    fn words(self) -> Vec<u64> {
         let word = |bytes: &[u8]| {
             let mut word = [0; 8];
             word[..bytes.len()].copy_from_slice(bytes);

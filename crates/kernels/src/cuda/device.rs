@@ -109,12 +109,12 @@ impl Device {
     pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         self.backend.begin_capture()?;
         let done = work();
-        let graph = self.backend.end_capture();
-        done?;
-        Ok(Graph {
+        // Ended even if the work failed, and freed then.
+        let graph = Graph {
             device: self.clone(),
-            graph: graph?,
-        })
+            graph: self.backend.end_capture()?,
+        };
+        done.map(|()| graph)
     }
 
     /// A mark in the order of the work.

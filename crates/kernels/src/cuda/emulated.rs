@@ -5,7 +5,8 @@
 )]
 
 use super::backend::{Backend, Copy, Direction, Launch, Product};
-use super::device::DeviceInfo;
+use super::buffer::Buffer;
+use super::device::{Device, DeviceInfo};
 use crate::error::{KernelError, Result};
 use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
@@ -38,6 +39,22 @@ unsafe extern "C" {
         strides: *const usize,
         add: c_int,
     );
+}
+
+/// Runs a kernel that breaks a rule of devices on a new emulator, with a buffer of four zeros:
+/// what the emulator says of it, or what the buffer holds then. For the test of the emulator.
+///
+/// # Errors
+/// What the emulator says.
+pub fn run_broken(rule: &str) -> Result<Vec<u32>> {
+    let device = Device::emulated();
+    let buffer = Buffer::<u32>::zeros(&device, 4)?;
+    let threads = if rule == "tile" { 32 } else { 64 };
+    let launch = Launch::new(format!("broken_{rule}"), [2, 1, 1], threads)?
+        .arg(buffer.address())
+        .arg(4u32);
+    device.backend().launch(&launch)?;
+    buffer.read()
 }
 
 #[derive(Debug, Default)]

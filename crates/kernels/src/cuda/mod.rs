@@ -26,6 +26,8 @@ pub use elementwise::{
     Norm, RopeAndCache, RopeTable, add_rms_norm, cast, copy_blocks, embed, gather_rows, rms_norm,
     rope_and_cache, swiglu,
 };
+#[cfg(feature = "cuda-emulator")]
+pub use emulated::run_broken;
 pub use linear::{CudaLinear, Mode, Products, ProductsSize};
 pub use lora::{LoraAdd, LoraMatrix, LoraTable, NO_ADAPTER, lora_add};
 pub use measure::{Rates, measure};

@@ -289,7 +289,9 @@ impl Sampler {
             .u32(vocabulary.div_ceil(32) as u32)
             .u32(self.parts.top_max as u32)
             .u32(first as u32);
-        let launch = Launch::new(kernel, [count, 1, 1], 1024)?.arg(arguments);
+        // Sixteen logits a thread, in whole warps.
+        let threads = (vocabulary / 16).next_power_of_two().clamp(128, 1024);
+        let launch = Launch::new(kernel, [count, 1, 1], threads as u32)?.arg(arguments);
         self.device.backend().launch(&launch)
     }
 }

@@ -108,3 +108,24 @@ fn a_missing_device_says_what_is_missing() {
     };
     assert!(error.to_string().len() > 20, "{error}");
 }
+
+/// The emulator notices what a device would punish: its silence means something.
+#[test]
+fn the_emulator_is_strict() {
+    for (rule, says) in [
+        ("barrier_of_some", "a thread"),
+        (
+            "barriers_in_two_lines",
+            "threads wait at different barriers",
+        ),
+        ("shared_array", "a write beside the shared array"),
+        ("buffer", "wrote beside a buffer of 16 bytes"),
+        ("tile", "a tile that is not aligned"),
+    ] {
+        let error = kernels::cuda::run_broken(rule).unwrap_err().to_string();
+        assert!(error.contains(says), "{rule}: {error}");
+    }
+    // Not an error, but what a thread reads too early is garbage.
+    let seen = kernels::cuda::run_broken("missing_barrier").unwrap();
+    assert_eq!(seen, [7, 0, 0, 0]);
+}

@@ -9,6 +9,7 @@ mod elementwise;
 mod linear;
 mod lora;
 mod machinery;
+#[expect(dead_code, reason = "the other tests use all of it")]
 #[path = "../it/reference.rs"]
 mod reference;
 mod sampler;

@@ -54,6 +54,7 @@ fn compare(rows: &[Vec<f32>], questions: &[Owned], concurrent: usize) {
         .unwrap();
     let answers = sampler.answers().unwrap();
     assert_eq!(answers.len(), questions.len());
+    let mut edges = 0;
     for (index, (question, answer)) in questions.iter().zip(answers).enumerate() {
         let raw = &rows[question.row];
         let mut row = raw.clone();
@@ -77,7 +78,13 @@ fn compare(rows: &[Vec<f32>], questions: &[Owned], concurrent: usize) {
             {
                 (Ok(expected), Ok(got)) => {
                     assert_eq!(got.token, expected.token, "{what}");
-                    near(got.sampled_logprob, expected.sampled_logprob, &what);
+                    if params.top_p < 1.0
+                        && at_an_edge(got.sampled_logprob, expected.sampled_logprob)
+                    {
+                        edges += 1;
+                    } else {
+                        near(got.sampled_logprob, expected.sampled_logprob, &what);
+                    }
                     if let Ok(raw) = log_softmax_at(raw, &[got.token]) {
                         near(got.raw_logprob, raw[0], &what);
                     }
@@ -107,6 +114,18 @@ fn compare(rows: &[Vec<f32>], questions: &[Owned], concurrent: usize) {
             other => panic!("{what}: {other:?}"),
         }
     }
+    assert!(
+        edges * 50 <= questions.len(),
+        "{edges} of {} draws at an edge",
+        questions.len()
+    );
+}
+
+/// Where the sum of top-p reaches its goal but for the rounding of the CPU's f32 sums, one token
+/// more or less may stay: its weight moves the others' log-probability a little.
+fn at_an_edge(got: f32, expected: f32) -> bool {
+    let error = (got - expected).abs();
+    error > 2e-6 * (1.0 + expected.abs()) && error < 1e-3
 }
 
 #[track_caller]
@@ -151,7 +170,7 @@ fn params(random: &mut Random) -> SamplingParams {
 #[test]
 fn draws_are_those_of_the_cpu() {
     // Rows that end in a part of a block, of a run and of 16 lanes.
-    for (vocabulary, count) in [(1000, 240), (4096, 90), (517, 240), (3, 60), (9001, 60)] {
+    for (vocabulary, count) in [(1000, 480), (4096, 90), (517, 480), (3, 60), (9001, 30)] {
         let rows = rows(12, vocabulary, vocabulary as u64);
         let mut random = Random::new(7);
         let questions: Vec<Owned> = (0..count)
@@ -211,8 +230,10 @@ fn edits_are_those_of_the_cpu() {
             token: start + 2 * j,
             output_count: j % 3,
         });
-        let mask =
-            (0..vocabulary.div_ceil(32)).map(|_| random.next() as u32 & random.next() as u32);
+        let words = vocabulary.div_ceil(32);
+        let mask: Vec<u32> = (0..words)
+            .map(|_| random.next() as u32 & random.next() as u32)
+            .collect();
         questions.push(Owned {
             row: i % 6,
             draw: Some((params(&mut random), uniform(9, i as u64))),
@@ -228,7 +249,7 @@ fn edits_are_those_of_the_cpu() {
             }),
             seen: seen.collect(),
             // Some masks are short: what is missing is forbidden.
-            mask: (i % 4 < 2).then(|| mask.take([22, 5][i % 2]).collect()),
+            mask: (i % 4 < 2).then(|| mask[..[22, 5][i % 2]].to_vec()),
             top: 3,
             asked: Vec::new(),
         });

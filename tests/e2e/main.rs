@@ -11,6 +11,8 @@ mod convert;
 #[cfg(test)]
 mod data;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod eval;

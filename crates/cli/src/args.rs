@@ -2,6 +2,7 @@
 //! and the configuration decides.
 
 use crate::commands::align::args::AlignArgs;
+use crate::commands::bench::mix::Mix;
 use crate::commands::bench_synth::Step;
 use crate::commands::bench_train::BenchTrainArgs;
 use crate::commands::data::DataCommand;
@@ -10,6 +11,7 @@ use crate::commands::synth::args::SynthCommand;
 use crate::commands::train::args::TrainCommand;
 use crate::commands::verify::VerifyArgs;
 use crate::config::Setting;
+use crate::session::SHAPE_PREFIX;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -132,12 +134,21 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "N")]
     pub(crate) kv_tokens: Option<u32>,
     /// Type of the KV cache
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, visible_alias = "kv-type")]
     pub(crate) kv_dtype: Option<KvDtypeArg>,
+    /// Where the model computes: cpu, cuda or cuda:N [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Several of a kind, each with a replica of the model, behind one queue
+    #[arg(long, value_name = "DEVICE,DEVICE,…", conflicts_with = "device")]
+    pub(crate) devices: Option<String>,
+    /// On a GPU: rows have the same bits in any batch, as they do on the processor
+    #[arg(long)]
+    pub(crate) deterministic: bool,
     /// Context in tokens [default: the model's]
     #[arg(long, value_name = "N")]
     pub(crate) context: Option<u32>,
-    /// Tokens computed in one step
+    /// Tokens computed in one step [default: 512, on a GPU 2048]
     #[arg(long, value_name = "N")]
     pub(crate) max_batch_tokens: Option<u32>,
     /// Tokens in a KV block
@@ -157,6 +168,8 @@ pub(crate) enum QuantArg {
 pub(crate) enum KvDtypeArg {
     F32,
     F16,
+    /// On a GPU
+    Bf16,
 }
 
 /// How tokens are drawn.
@@ -372,6 +385,9 @@ pub(crate) enum BenchCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchSynthArgs {
+    /// Random weights of a known shape instead of a model, such as llama-3.1-8b
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub(crate) shape: Option<String>,
     /// Seed prompts, all under way at once
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) seeds: usize,
@@ -406,15 +422,29 @@ pub(crate) struct BenchEngineArgs {
         default_value = "1,8,32"
     )]
     pub(crate) rows: Vec<usize>,
-    /// Tokens of each prompt
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    pub(crate) prompt_tokens: usize,
+    /// Tokens of each prompt, one set of measurements each; at most what the context has room for
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        default_value = "512"
+    )]
+    pub(crate) prompt_tokens: Vec<usize>,
     /// Tokens written per sequence
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) new_tokens: usize,
     /// Measurements of each kind; the median is reported
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) repeat: usize,
+    /// Random weights of a known shape instead of a model, such as llama-3.1-8b
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub(crate) shape: Option<String>,
+    /// Measures a whole job, all asked at once, instead of prompts and decoding apart
+    #[arg(long, value_enum)]
+    pub(crate) mix: Option<Mix>,
+    /// Instructions of --mix
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) instructions: usize,
     /// Prints JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -485,6 +515,9 @@ pub(crate) struct ModelsShowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Says also what a model of this shape would take, such as llama-3.1-8b (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) shape: Vec<String>,
     /// Prints JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -506,6 +539,25 @@ pub(crate) struct ConfigShowArgs {
     pub(crate) json: bool,
 }
 
+impl BenchEngineArgs {
+    /// The model that `--shape` means.
+    pub(crate) fn shape_setting(&self) -> Option<Setting> {
+        shape_setting(self.shape.as_deref())
+    }
+}
+
+impl BenchSynthArgs {
+    /// The model that `--shape` means.
+    pub(crate) fn shape_setting(&self) -> Option<Setting> {
+        shape_setting(self.shape.as_deref())
+    }
+}
+
+fn shape_setting(shape: Option<&str>) -> Option<Setting> {
+    let model = shape.map(|shape| toml::Value::String(format!("{SHAPE_PREFIX}{shape}")));
+    Setting::flag("model", "--shape", model)
+}
+
 impl ModelArgs {
     /// The flags given that are also configuration keys.
     pub(crate) fn settings(&self) -> Vec<Setting> {
@@ -520,6 +572,13 @@ impl ModelArgs {
                 "engine.kv_dtype",
                 "--kv-dtype",
                 name(self.kv_dtype.map(value_name)),
+            ),
+            Setting::flag("engine.devices", "--device", name(self.device.clone())),
+            Setting::flag("engine.devices", "--devices", name(self.devices.clone())),
+            Setting::flag(
+                "engine.deterministic",
+                "--deterministic",
+                name(self.deterministic.then(|| "on".to_owned())),
             ),
             Setting::flag("engine.context", "--context", number(self.context)),
             Setting::flag(

@@ -1,8 +1,9 @@
 //! One module per command.
 
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::interrupt::Interrupt;
-use crate::session::Opened;
+use crate::session::{Opened, Session};
 use anyhow::Result;
 use model::{Decoder, Llama};
 
@@ -61,6 +62,18 @@ impl Env {
         match &self.kept {
             Some(kept) if kept.identity == identity => Ok(Llama::of(kept.decoder.clone())),
             _ => opened.load(&self.config),
+        }
+    }
+
+    /// Starts the engine on a model: on the weights that are kept, if they are its own, else on
+    /// loaded ones.
+    ///
+    /// # Errors
+    /// As [`Opened::start`].
+    pub(crate) fn start(&self, opened: &Opened) -> Result<Session> {
+        match Devices::of(&self.config)? {
+            Devices::Cpu { .. } => opened.start_with(&self.config, self.load(opened)?, None),
+            Devices::Cuda(_) => opened.clone().start(&self.config),
         }
     }
 

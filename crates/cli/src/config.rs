@@ -13,8 +13,13 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 
 const ENV_PREFIX: &str = "AUTODIDACT_";
-/// Variables with the prefix that are no keys: where tests find their golden data.
-const NOT_KEYS: [&str; 1] = ["AUTODIDACT_SHARED"];
+/// Variables with the prefix that are no keys: where tests find their golden data, and what
+/// they run on.
+const NOT_KEYS: [&str; 3] = [
+    "AUTODIDACT_SHARED",
+    "AUTODIDACT_TEST_DEVICE",
+    "AUTODIDACT_TEST_FIXTURES",
+];
 const ALIASES: &str = "aliases";
 
 /// What a key holds.
@@ -48,9 +53,19 @@ const KEYS: &[Key] = &[
     key("engine.threads", Kind::Integer(1), None),
     key("engine.context", Kind::Integer(1), None),
     key("engine.kv_tokens", Kind::Integer(1), None),
-    key("engine.kv_dtype", Kind::OneOf(&["f32", "f16"]), None),
+    key(
+        "engine.kv_dtype",
+        Kind::OneOf(&["f32", "f16", "bf16"]),
+        None,
+    ),
+    key("engine.devices", Kind::Text, Some("\"cpu\"")),
+    key(
+        "engine.deterministic",
+        Kind::OneOf(&["on", "off"]),
+        Some("\"off\""),
+    ),
     key("engine.block_size", Kind::Integer(1), Some("16")),
-    key("engine.max_batch_tokens", Kind::Integer(1), Some("512")),
+    key("engine.max_batch_tokens", Kind::Integer(1), None),
     key(
         "engine.prefix_cache",
         Kind::OneOf(&["on", "off"]),
@@ -699,7 +714,7 @@ mod tests {
                 "[engine]\nkv_dtype = \"f8\"\n",
                 &[],
                 &[],
-                "`engine.kv_dtype`: expected f32 or f16, got \"f8\"",
+                "`engine.kv_dtype`: expected f32 or f16 or bf16, got \"f8\"",
             ),
             ("[engine\n", &[], &[], "is not valid TOML"),
             (

@@ -127,10 +127,7 @@ impl Cast {
     pub(crate) fn start(&self, opened: Vec<Opened>, env: &Env) -> Result<Loaded> {
         let mut sessions = Vec::new();
         for one in opened {
-            let started = env
-                .load(&one)
-                .and_then(|model| one.start_with(&env.config, model, None));
-            match started {
+            match env.start(&one) {
                 Ok(session) => sessions.push(session),
                 Err(error) if error::is_memory(&error) && !sessions.is_empty() => {
                     sessions.truncate(1);

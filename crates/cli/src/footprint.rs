@@ -61,6 +61,23 @@ pub(crate) fn weights(config: &ModelConfig, file_bytes: u64, load_as: LoadAs) ->
     }
 }
 
+/// Memory of a GPU that is left alone: what the driver, its libraries and other programs
+/// take without saying so.
+pub(crate) const GPU_SPARE_BYTES: u64 = 1 << 30;
+
+/// Bytes of a GPU's buffers for steps of `tokens` tokens, `rows` of which ask for logits:
+/// the residual stream, what lies between the products, and the logits. On the device the
+/// real figure is measured; this one serves before there is a device.
+pub(crate) fn gpu_workspace_bytes(config: &ModelConfig, tokens: usize, rows: usize) -> u64 {
+    let hidden = config.hidden_size;
+    let qkv = config.q_size() + 2 * config.kv_size();
+    let inner = config.intermediate_size;
+    // f32 sums and 16-bit factors of the products that follow them.
+    let per_token = 4 * (2 * hidden + qkv + 2 * inner) + 2 * (hidden + config.q_size() + inner);
+    let logits = 2 * 4 * config.vocab_size;
+    (tokens * per_token + rows * logits) as u64
+}
+
 /// Tokens of the KV pool where none were asked for: room for several sequences of
 /// `context` tokens, as far as the free memory carries. `None`: not even one block fits.
 pub(crate) fn kv_tokens(
@@ -125,6 +142,32 @@ mod tests {
         let size = weights(&config, 10_000_000, LoadAs::Q8_0);
         let embedding = (768.0 * 128.0 * Q8_0) as u64;
         assert_eq!(size.total_bytes - size.streamed_bytes, embedding);
+    }
+
+    /// By hand: 8,030,261,248 parameters, 266,240 of them in norms; 128,256 x 4,096 in each of
+    /// the embedding and the output.
+    #[test]
+    fn an_8b_by_hand() {
+        let config = model::shape("llama-3.1-8b").unwrap().unwrap();
+        let (all, vocabulary) = num_weights(&config);
+        assert_eq!(all, 8_030_261_248 - 266_240);
+        assert_eq!(vocabulary, 2 * 525_336_576);
+        let size = |load_as| weights(&config, 2 * all, load_as);
+        assert_eq!(size(LoadAs::Stored).total_bytes, 16_059_990_016);
+        // 15.01 GB are read for each token.
+        assert_eq!(size(LoadAs::Stored).streamed_bytes, 15_009_316_864);
+        // 34 bytes for 32 weights.
+        assert_eq!(size(LoadAs::Q8_0).total_bytes, all / 32 * 34);
+        // 144 bytes for 256 weights, Q8_0 for the vocabulary.
+        let q4 = (all - vocabulary) / 256 * 144 + vocabulary / 32 * 34;
+        assert_eq!(size(LoadAs::Q4K).total_bytes, q4);
+        assert_eq!(KvPool::bytes_per_token(&config, KvType::F16), 131_072);
+        assert_eq!(KvPool::bytes_per_token(&config, KvType::F32), 262_144);
+        // 2,048 tokens a step: 2,048 x 217,088 bytes, and 256 x 1,026,048 for logits.
+        assert_eq!(
+            gpu_workspace_bytes(&config, 2048, 256),
+            2048 * (4 * (8192 + 6144 + 28_672) + 2 * (8192 + 14_336)) + 256 * 1_026_048
+        );
     }
 
     #[test]

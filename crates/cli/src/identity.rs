@@ -7,6 +7,7 @@
 
 use crate::args::ModelArgs;
 use crate::config::Config;
+use crate::devices::{Determinism, Devices};
 use crate::embedded;
 use crate::session::{EMBEDDED, Located};
 use anyhow::{Context, Result};
@@ -37,9 +38,15 @@ pub(crate) fn of_model(located: &Located, args: &ModelArgs, config: &Config) -> 
     if located.name == EMBEDDED {
         digest.field("embedded", embedded::GGUF);
     }
+    if located.shape().is_some() {
+        digest.field("shape", located.name.as_bytes());
+    }
     for key in KEYS {
         let value = config.value_as_text(key).unwrap_or_default();
         digest.field(key, value.as_bytes());
+    }
+    if let Some(device) = Devices::of(config)?.identity(Determinism::of(config)) {
+        digest.field("device", device.as_bytes());
     }
     for (name, path) in [
         ("tokenizer", &args.tokenizer),
@@ -72,7 +79,7 @@ pub(crate) fn with_adapter(model: &str, folder: &Path) -> Result<String> {
 
 /// Every file that belongs to the model, in a fixed order.
 fn weight_files(located: &Located) -> Result<Vec<PathBuf>> {
-    if located.name == EMBEDDED {
+    if located.name == EMBEDDED || located.shape().is_some() {
         return Ok(Vec::new());
     }
     let path = located.files.path();

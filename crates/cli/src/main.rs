@@ -5,6 +5,8 @@ mod args;
 mod card;
 mod commands;
 mod config;
+mod cuda;
+mod devices;
 mod embedded;
 mod error;
 mod fleet;

@@ -2,6 +2,8 @@
 
 use crate::args::ModelArgs;
 use crate::config::Config;
+use crate::cuda;
+use crate::devices::Devices;
 use crate::error::Failure;
 use crate::footprint::{self, Weights};
 use crate::identity;
@@ -14,7 +16,7 @@ use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::scheduler::PrefixCache;
 use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
 use model::{
-    CausalLm, GgufFile, HubCache, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig,
+    Adapter, CausalLm, GgufFile, HubCache, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig,
     ModelFiles, Origin,
 };
 use serde_json::{Value, json};
@@ -62,6 +64,9 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
             model,
         });
     }
+    if let Some(shape) = argument.strip_prefix(SHAPE_PREFIX) {
+        return locate_shape(shape);
+    }
     let found = model::resolve(argument, &hub_cache(), config.aliases())?;
     let found_as = match found.origin {
         Origin::Path => "path".to_owned(),
@@ -78,7 +83,35 @@ pub(crate) fn locate(argument: &str, config: &Config) -> Result<Located> {
     })
 }
 
+/// What names of models that are made up begin with.
+pub(crate) const SHAPE_PREFIX: &str = "shape:";
+
+/// A model of a known shape, filled with random weights: for measuring.
+///
+/// # Errors
+/// No shape of this name.
+pub(crate) fn locate_shape(shape: &str) -> Result<Located> {
+    let Some(config) = model::shape(shape) else {
+        let known = model::SHAPES.join(", ");
+        return Err(Failure::usage(format!(
+            "no shape {shape}; there are {known}"
+        )));
+    };
+    let model = config?;
+    Ok(Located {
+        name: format!("{SHAPE_PREFIX}{shape}"),
+        found_as: "random weights".into(),
+        files: ModelFiles::random(shape, model.clone()),
+        model,
+    })
+}
+
 impl Located {
+    /// Name of the shape, if the weights are made up.
+    pub(crate) fn shape(&self) -> Option<&str> {
+        self.name.strip_prefix(SHAPE_PREFIX)
+    }
+
     /// Bytes of the weights' files.
     ///
     /// # Errors
@@ -92,6 +125,10 @@ impl Located {
         };
         if self.name == EMBEDDED {
             return Ok(crate::embedded::GGUF.len() as u64);
+        }
+        if self.shape().is_some() {
+            // As if they were stored in bf16.
+            return Ok(2 * footprint::num_weights(&self.model).0);
         }
         let path = self.files.path();
         if !path.is_dir() {
@@ -302,8 +339,10 @@ impl Opened {
     }
 
     fn start_sized(self, config: &Config, least_kv_tokens: Option<usize>) -> Result<Session> {
-        let model = self.load(config)?;
-        self.start_with(config, model, least_kv_tokens)
+        match Devices::of(config)? {
+            Devices::Cpu { .. } => self.start_with(config, self.load(config)?, least_kv_tokens),
+            Devices::Cuda(numbers) => cuda::start(&self, config, &numbers, least_kv_tokens),
+        }
     }
 
     /// Loads the weights.
@@ -345,7 +384,22 @@ impl Opened {
 
     /// Folder or file of the model; nothing for the embedded one.
     pub(crate) fn path(&self) -> Option<&Path> {
-        (self.located.name != EMBEDDED).then(|| self.located.files.path())
+        let has_files = self.located.name != EMBEDDED && self.located.shape().is_none();
+        has_files.then(|| self.located.files.path())
+    }
+
+    /// What the model is read from.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "weights for a GPU are read by their own loader")
+    )]
+    pub(crate) fn files(&self) -> &ModelFiles {
+        &self.located.files
+    }
+
+    /// Sizes of the model.
+    pub(crate) fn model(&self) -> &ModelConfig {
+        &self.located.model
     }
 
     /// Tokens of the context.
@@ -377,7 +431,8 @@ impl Opened {
         }
     }
 
-    /// Starts the engine on loaded weights, which others may share.
+    /// Starts the engine on loaded weights, which others may share, with as many replicas as
+    /// are configured.
     ///
     /// # Errors
     /// No room for a KV pool; an adapter that does not fit.
@@ -387,14 +442,36 @@ impl Opened {
         model: Llama,
         least_kv_tokens: Option<usize>,
     ) -> Result<Session> {
+        let replicas = match Devices::of(config)? {
+            Devices::Cpu { replicas } => replicas,
+            // Weights that were loaded for training: they are where they are.
+            Devices::Cuda(_) => 1,
+        };
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f16") => KvType::F16,
+            Some("bf16") => return Err(Failure::usage("--kv-dtype bf16: only on a GPU")),
             Some(_) => KvType::F32,
             None => model.default_kv_type(),
         };
-        let kv_tokens = self.kv_tokens(config, kv_type, least_kv_tokens)?;
+        let kv_tokens = self.kv_tokens(config, (kv_type, replicas), least_kv_tokens)?;
+        let sizes = self.sizes(config, kv_tokens, kv_type);
+        let mut adapters = Vec::new();
+        for (name, folder) in &self.adapters {
+            adapters.push((name.clone(), model.load_adapter(folder)?));
+        }
+        let decoder = model.decoder().clone();
+        let more = (1..replicas).map(|_| Llama::of(decoder.clone()));
+        let models = std::iter::once(model)
+            .chain(more)
+            .map(|model| Box::new(model) as Box<dyn CausalLm + Send>)
+            .collect();
+        self.launch(config, models, adapters, sizes)
+    }
+
+    /// The engine's sizes as they are configured.
+    pub(crate) fn sizes(&self, config: &Config, kv_tokens: usize, kv_type: KvType) -> EngineConfig {
         let sizes = EngineConfig::new(self.context_tokens, kv_tokens, kv_type);
-        let sizes = EngineConfig {
+        EngineConfig {
             block_size: config
                 .integer("engine.block_size")
                 .unwrap_or(sizes.block_size),
@@ -406,33 +483,59 @@ impl Opened {
                 _ => PrefixCache::On,
             },
             ..sizes
-        };
-        let model_config = model.config().clone();
-        let mut adapters = Vec::new();
-        for (name, folder) in &self.adapters {
-            adapters.push((name.clone(), model.load_adapter(folder)?));
         }
-        let engine = Engine::start(Box::new(model), self.text.clone(), sizes)?;
+    }
+
+    /// Adapters with their names, as the user gave them.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "adapters of a model on a GPU are read beside it")
+    )]
+    pub(crate) fn adapters(&self) -> &[(String, PathBuf)] {
+        &self.adapters
+    }
+
+    /// Starts the engine on replicas of this model.
+    ///
+    /// # Errors
+    /// No room for a KV pool.
+    pub(crate) fn launch(
+        &self,
+        config: &Config,
+        models: Vec<Box<dyn CausalLm + Send>>,
+        adapters: Vec<(String, Adapter)>,
+        sizes: EngineConfig,
+    ) -> Result<Session> {
+        let (kv_tokens, kv_type) = (sizes.kv_tokens, sizes.kv_type);
+        let engine = Engine::start_replicas(models, self.text.clone(), sizes)?;
         let mut names = Vec::new();
         for (name, adapter) in adapters {
             engine.load_adapter(&name, adapter).wait()?;
             names.push(name);
         }
+        let model = &self.located.model;
         Ok(Session {
             name: self.located.name.clone(),
             weights: self.weights(config)?,
             adapter: names.into_iter().next(),
             kv_tokens,
-            kv_bytes_per_token: KvPool::bytes_per_token(&model_config, kv_type),
-            vocab_size: model_config.vocab_size,
+            kv_bytes_per_token: KvPool::bytes_per_token(model, kv_type),
+            vocab_size: model.vocab_size,
             context_tokens: self.context_tokens,
             engine: Arc::new(engine),
         })
     }
 
-    fn kv_tokens(&self, config: &Config, kv_type: KvType, least: Option<usize>) -> Result<usize> {
+    /// Tokens of each replica's pool.
+    fn kv_tokens(
+        &self,
+        config: &Config,
+        (kv_type, replicas): (KvType, usize),
+        least: Option<usize>,
+    ) -> Result<usize> {
         let model = &self.located.model;
         let free = machine::memory().available;
+        let free = free.map(|free| free / replicas as u64);
         let asked = config.integer("engine.kv_tokens").or(least);
         let tokens = asked
             .or_else(|| footprint::kv_tokens(model, kv_type, self.context_tokens, free))
@@ -458,7 +561,7 @@ impl Opened {
 }
 
 /// What matrices become while they are loaded.
-fn load_as(config: &Config) -> LoadAs {
+pub(crate) fn load_as(config: &Config) -> LoadAs {
     match config.text("engine.quant") {
         Some("q8_0") => LoadAs::Q8_0,
         Some("q4_k") => LoadAs::Q4K,

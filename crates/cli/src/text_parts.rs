@@ -8,7 +8,7 @@ use crate::session::Located;
 use anyhow::Result;
 use data::{Prompt, TokenId};
 use engine::Text;
-use model::{ChatTemplate, Date, GenerationConfig, ModelError, Tokenizer};
+use model::{ChatTemplate, Date, GenerationConfig, ModelError, ModelFiles, Tokenizer};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -35,15 +35,21 @@ impl TextParts {
     /// # Errors
     /// A file that is damaged or, for the tokenizer, missing.
     pub(crate) fn of(located: &Located, own: OwnFiles<'_>) -> Result<Self> {
+        // A shape has no text side; the embedded model's serves.
+        let embedded = match located.shape() {
+            Some(_) => Some(ModelFiles::from_static(crate::embedded::GGUF)?),
+            None => None,
+        };
+        let files = embedded.as_ref().unwrap_or(&located.files);
         let tokenizer = match own.tokenizer {
             Some(path) => tokenizer_at(path)?,
-            None => located.files.tokenizer()?,
+            None => files.tokenizer()?,
         };
         let template = match own.chat_template {
             Some(path) => Some(ChatTemplate::from_file(path, &tokenizer)?),
-            None => optional(located.files.chat_template(&tokenizer))?,
+            None => optional(files.chat_template(&tokenizer))?,
         };
-        let recommended = located.files.generation_config()?;
+        let recommended = files.generation_config()?;
         // All of these end an answer; the files of one model often name only some of them.
         let mut eos_ids = recommended.eos_token_ids.clone();
         eos_ids.extend(&located.model.eos_token_ids);

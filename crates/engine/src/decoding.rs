@@ -1,7 +1,7 @@
-//! One completion while it is being written: drawing the next token from logits, and
-//! deciding whether it was the last.
+//! One completion while it is being written: what to ask of the next logits, and whether the
+//! token that comes back is the last.
 //!
-//! Knows tokens, text and probabilities; knows no batch, no block and no other sequence.
+//! Knows tokens, text and probabilities; knows no logits, no block and no other sequence.
 
 use crate::stop_strings::{self, StopScan};
 use data::{
@@ -9,7 +9,7 @@ use data::{
 };
 use kernels::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
 use llguidance::Matcher;
-use model::{Detokenizer, Tokenizer};
+use model::{Detokenizer, DrawAnswer, DrawQuestion, ScoreAnswer, Tokenizer};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -92,45 +92,67 @@ impl Decoding {
         self.index
     }
 
-    /// Draws the next token from `logits` (V) and takes it. `scratch` is overwritten.
+    /// What is to be asked of `row` of the logits for the next token; a grammar says here
+    /// what it allows.
+    ///
+    /// # Errors
+    /// A grammar that cannot go on.
+    pub(crate) fn question(&mut self, row: usize) -> Result<DrawQuestion, RequestError> {
+        let rules = Arc::clone(&self.rules);
+        let sampling = &rules.sampling;
+        let mask = match &mut self.matcher {
+            None => None,
+            Some(matcher) => {
+                let mask = matcher.compute_mask().map_err(grammar_error)?;
+                Some(mask.as_slice().to_vec())
+            }
+        };
+        Ok(DrawQuestion {
+            row,
+            bias: sampling
+                .logit_bias
+                .iter()
+                .map(|(token, bias)| (*token, *bias))
+                .collect(),
+            penalties: Penalties {
+                repetition: sampling.repetition_penalty,
+                presence: sampling.presence_penalty,
+                frequency: sampling.frequency_penalty,
+            },
+            seen: match rules.has_penalties() {
+                true => self.seen(),
+                false => Vec::new(),
+            },
+            mask,
+            params: SamplingParams {
+                temperature: sampling.temperature,
+                top_k: sampling.top_k,
+                top_p: sampling.top_p,
+                min_p: sampling.min_p,
+            },
+            uniform: sampling::uniform(self.seed, self.tokens.len() as u64),
+            logprobs: rules.logprobs,
+        })
+    }
+
+    /// Takes the answer to [`Decoding::question`].
     ///
     /// # Errors
     /// NaN among the logits; a grammar without an allowed token.
-    pub(crate) fn draw(
+    pub(crate) fn take(
         &mut self,
-        logits: &[f32],
-        scratch: &mut Vec<f32>,
+        answer: Result<DrawAnswer, SampleError>,
     ) -> Result<Drawn, RequestError> {
-        let rules = Arc::clone(&self.rules);
-        let params = SamplingParams {
-            temperature: rules.sampling.temperature,
-            top_k: rules.sampling.top_k,
-            top_p: rules.sampling.top_p,
-            min_p: rules.sampling.min_p,
-        };
-        let uniform = sampling::uniform(self.seed, self.tokens.len() as u64);
-        let position = self.position();
-        let drawn_from = |error| draw_error(&error, position);
-        let (drawn, num_allowed) = match self.adjust(logits, scratch)? {
-            None => (
-                sampling::sample(logits, &params, uniform).map_err(drawn_from)?,
-                None,
-            ),
-            Some(num_allowed) => (
-                sampling::sample(scratch, &params, uniform).map_err(drawn_from)?,
-                num_allowed,
-            ),
-        };
-        self.authors.push(if num_allowed == Some(1) {
-            Author::Forced
-        } else {
-            Author::Sampled
+        let answer = answer.map_err(|error| draw_error(&error, self.position()))?;
+        self.authors.push(match answer.num_allowed {
+            Some(1) => Author::Forced,
+            _ => Author::Sampled,
         });
-        if let Some(k) = rules.logprobs {
-            let logprob = logprob_of(logits, drawn.token, drawn.sampled_logprob, k);
-            self.logprobs.push(logprob.map_err(drawn_from)?);
+        if let Some(raw) = answer.raw {
+            self.logprobs
+                .push(token_logprob(answer.token, answer.sampled_logprob, raw));
         }
-        self.take(drawn.token)
+        self.append_token(answer.token)
     }
 
     /// The finished completion. `cached_tokens` of the prompt came from the cache.
@@ -156,59 +178,22 @@ impl Decoding {
         (self.rules.prompt_tokens + self.tokens.len()).saturating_sub(1)
     }
 
-    /// Writes the logits after bias, penalties and grammar to `scratch` and returns how many
-    /// tokens the grammar allows (`Some(None)` = there is no grammar); `None` if the request
-    /// changes nothing, and nothing was written.
-    fn adjust(
-        &mut self,
-        logits: &[f32],
-        scratch: &mut Vec<f32>,
-    ) -> Result<Option<Option<usize>>, RequestError> {
-        let rules = &self.rules;
-        let sampling = &rules.sampling;
-        let has_penalties = rules.has_penalties();
-        if sampling.logit_bias.is_empty() && !has_penalties && self.matcher.is_none() {
-            return Ok(None);
-        }
-        scratch.clear();
-        scratch.extend_from_slice(logits);
-        let position = self.position();
-        let failed = |error| draw_error(&error, position);
-        let bias = sampling
-            .logit_bias
-            .iter()
-            .map(|(token, bias)| (*token, *bias));
-        sampling::apply_bias(scratch, bias).map_err(failed)?;
-        if has_penalties {
-            let penalties = Penalties {
-                repetition: sampling.repetition_penalty,
-                presence: sampling.presence_penalty,
-                frequency: sampling.frequency_penalty,
-            };
-            let counts = &self.output_counts;
-            let in_prompt = rules
-                .prompt_set
-                .iter()
-                .filter(|token| !counts.contains_key(token));
-            let seen = in_prompt
-                .map(|token| Seen {
-                    token: *token,
-                    output_count: 0,
-                })
-                .chain(counts.iter().map(|(token, n)| Seen {
-                    token: *token,
-                    output_count: *n,
-                }));
-            sampling::apply_penalties(scratch, &penalties, seen).map_err(failed)?;
-        }
-        let Some(matcher) = &mut self.matcher else {
-            return Ok(Some(None));
-        };
-        let mask = matcher.compute_mask().map_err(grammar_error)?;
-        Ok(Some(Some(sampling::apply_mask(scratch, mask.as_slice()))))
+    /// Tokens of prompt and output, each once.
+    fn seen(&self) -> Vec<Seen> {
+        let counts = &self.output_counts;
+        let in_prompt = self.rules.prompt_set.iter();
+        let in_prompt = in_prompt.filter(|token| !counts.contains_key(token));
+        in_prompt
+            .map(|token| (*token, 0))
+            .chain(counts.iter().map(|(token, count)| (*token, *count)))
+            .map(|(token, output_count)| Seen {
+                token,
+                output_count,
+            })
+            .collect()
     }
 
-    fn take(&mut self, token: TokenId) -> Result<Drawn, RequestError> {
+    fn append_token(&mut self, token: TokenId) -> Result<Drawn, RequestError> {
         self.tokens.push(token);
         *self.output_counts.entry(token).or_insert(0) += 1;
         let rules = Arc::clone(&self.rules);
@@ -270,25 +255,18 @@ impl Decoding {
     }
 }
 
-/// Raw log-probability of `token` and of the `k` likeliest tokens.
-pub(crate) fn logprob_of(
-    logits: &[f32],
+/// The log-probability of one token that was asked for alone.
+pub(crate) fn token_logprob(
     token: TokenId,
     sampled_logprob: f32,
-    k: usize,
-) -> Result<TokenLogprob, SampleError> {
-    let logprob = sampling::log_softmax_at(logits, &[token])?[0];
-    let top = if k == 0 {
-        Vec::new()
-    } else {
-        sampling::top_logprobs(logits, k)?
-    };
-    Ok(TokenLogprob {
+    raw: ScoreAnswer,
+) -> TokenLogprob {
+    TokenLogprob {
         token,
-        logprob,
+        logprob: raw.logprobs.first().copied().unwrap_or(f32::NAN),
         sampled_logprob,
-        top,
-    })
+        top: raw.top,
+    }
 }
 
 /// What a failed draw means for the request; `position` is that of the row's token.

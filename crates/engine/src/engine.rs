@@ -1,4 +1,5 @@
-//! The engine as its users see it: a handle to the thread that owns the model.
+//! The engine as its users see it: a handle to the thread that owns the model, or to several
+//! that each own a replica of it.
 //!
 //! Requests are validated, rendered and tokenised on the caller's thread, then sent to the
 //! worker (`worker.rs`), which answers through the request's [`Pending`].
@@ -8,6 +9,7 @@ use crate::decoding::{Decoding, DecodingRules};
 use crate::error::EngineError;
 use crate::grammar::{GrammarCompiler, GrammarVocabulary};
 use crate::jobs::{GenerateJob, Sample, ScoreJob};
+use crate::replicas::Replicas;
 use crate::stats::EngineStats;
 use crate::text::Text;
 use crate::worker::{Command, Worker};
@@ -16,9 +18,7 @@ use data::{
     pending,
 };
 use model::{Adapter, CausalLm};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 /// A piece of one completion's text that will not change any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +33,14 @@ pub struct TextChunk {
 /// return at once.
 pub type OnText = Box<dyn FnMut(TextChunk) + Send>;
 
-/// A running engine. Dropping it stops the thread; unanswered requests end with
+/// A running engine. Dropping it stops its threads; unanswered requests end with
 /// [`RequestError::EngineStopped`].
 pub struct Engine {
-    commands: Mutex<Option<Sender<Command>>>,
+    replicas: Replicas,
     text: Arc<Text>,
     grammars: GrammarCompiler,
     config: EngineConfig,
     vocab_size: usize,
-    worker: Option<JoinHandle<()>>,
 }
 
 /// A request for text in tokens, its samples at their beginning.
@@ -61,23 +60,37 @@ impl Engine {
         text: Text,
         config: EngineConfig,
     ) -> Result<Self, EngineError> {
+        Self::start_replicas(vec![model], text, config)
+    }
+
+    /// Starts a thread on each of these models, which have the same weights and serve the
+    /// same requests; each gets a KV pool of its own. Which of them a request is computed by
+    /// does not show, where a row's bits do not depend on its batch.
+    ///
+    /// # Errors
+    /// No model; else as [`Engine::start`].
+    pub fn start_replicas(
+        models: Vec<Box<dyn CausalLm + Send>>,
+        text: Text,
+        config: EngineConfig,
+    ) -> Result<Self, EngineError> {
         config.validate()?;
-        let vocab_size = model.config().vocab_size;
+        let Some(first) = models.first() else {
+            return Err(EngineError::Zero { field: "models" });
+        };
+        let vocab_size = first.config().vocab_size;
         let vocabulary = GrammarVocabulary::of(&text, vocab_size);
-        let (commands, inbox) = std::sync::mpsc::channel();
-        let text = Arc::new(text);
-        let worker = Worker::new(model, &config, inbox)?;
-        let worker = std::thread::Builder::new()
-            .name("engine".into())
-            .spawn(|| worker.run())
-            .map_err(EngineError::Thread)?;
+        let mut workers = Vec::with_capacity(models.len());
+        for model in models {
+            let (commands, inbox) = std::sync::mpsc::channel();
+            workers.push((Worker::new(model, &config, inbox)?, commands));
+        }
         Ok(Self {
-            commands: Mutex::new(Some(commands)),
-            text,
+            replicas: Replicas::start(workers).map_err(EngineError::Thread)?,
+            text: Arc::new(text),
             grammars: GrammarCompiler::new(vocabulary),
             config,
             vocab_size,
-            worker: Some(worker),
         })
     }
 
@@ -112,28 +125,37 @@ impl Engine {
     /// replaced for requests that arrive later.
     pub fn load_adapter(&self, name: &str, adapter: Adapter) -> Pending<()> {
         let (reply, answer) = pending();
-        self.send(Command::LoadAdapter {
-            name: name.to_owned(),
-            adapter: Box::new(adapter),
+        self.replicas.ask_all(
             reply,
-        });
+            |_, ()| {},
+            |reply| Command::LoadAdapter {
+                name: name.to_owned(),
+                adapter: Box::new(adapter.clone()),
+                reply,
+            },
+        );
         answer
     }
 
     /// Forgets an adapter; requests under way keep it to their end.
     pub fn unload_adapter(&self, name: &str) -> Pending<()> {
         let (reply, answer) = pending();
-        self.send(Command::UnloadAdapter {
-            name: name.to_owned(),
+        self.replicas.ask_all(
             reply,
-        });
+            |_, ()| {},
+            |reply| Command::UnloadAdapter {
+                name: name.to_owned(),
+                reply,
+            },
+        );
         answer
     }
 
     /// Counters since the start.
     pub fn stats(&self) -> Pending<EngineStats> {
         let (reply, answer) = pending();
-        self.send(Command::Stats(reply));
+        self.replicas
+            .ask_all(reply, EngineStats::add, Command::Stats);
         answer
     }
 
@@ -148,19 +170,26 @@ impl Engine {
                 prompt,
                 rules,
                 samples,
-            }) => self.send(Command::Generate(Box::new(GenerateJob {
-                prompt,
-                rules,
-                adapter: request.adapter,
-                prompt_logprobs: request
-                    .prompt_logprobs
-                    .then(|| request.logprobs.unwrap_or(0)),
-                prompt_scores: Vec::new(),
-                samples,
-                cached_tokens: 0,
-                on_text,
-                reply,
-            }))),
+            }) => {
+                let tokens = prompt.len() + samples.len() * rules.max_tokens;
+                let beginning = prompt.clone();
+                self.replicas.submit(&beginning, tokens, |ticket| {
+                    Command::Generate(Box::new(GenerateJob {
+                        prompt,
+                        rules,
+                        adapter: request.adapter,
+                        prompt_logprobs: request
+                            .prompt_logprobs
+                            .then(|| request.logprobs.unwrap_or(0)),
+                        prompt_scores: Vec::new(),
+                        samples,
+                        cached_tokens: 0,
+                        on_text,
+                        reply,
+                        ticket,
+                    }))
+                });
+            }
             Err(error) => reply.send(Err(error)),
         }
         answer
@@ -321,12 +350,6 @@ impl Engine {
             }
         }
     }
-
-    fn send(&self, command: Command) {
-        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        // A worker that has gone drops the command and with it the reply: EngineStopped.
-        drop(commands.as_ref().map(|commands| commands.send(command)));
-    }
 }
 
 impl Generator for Engine {
@@ -337,22 +360,16 @@ impl Generator for Engine {
     fn score(&self, request: Score) -> Pending<Scores> {
         let (reply, answer) = pending();
         if let Some(job) = self.prepare_score(&request, reply) {
-            self.send(Command::Score(Box::new(job)));
+            let beginning = job.parts.first().map_or(vec![], |part| part.tokens.clone());
+            let tokens = job.usage.prompt_tokens;
+            self.replicas.submit(&beginning, tokens, |ticket| {
+                Command::Score(Box::new(ScoreJob {
+                    ticket: Some(ticket),
+                    ..job
+                }))
+            });
         }
         answer
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.commands
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(worker) = self.worker.take() {
-            // A panic of the worker was already answered by EngineStopped.
-            drop(worker.join());
-        }
     }
 }
 

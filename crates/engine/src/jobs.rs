@@ -4,6 +4,7 @@
 
 use crate::decoding::{Decoding, DecodingRules};
 use crate::engine::{OnText, TextChunk};
+use crate::replicas::Ticket;
 use data::{
     Completion, FinishReason, Reply, RequestError, Scores, SuffixScores, TokenId, TokenLogprob,
     Usage,
@@ -23,6 +24,8 @@ pub(crate) struct GenerateJob {
     pub(crate) cached_tokens: usize,
     pub(crate) on_text: Option<OnText>,
     pub(crate) reply: Reply<Vec<Completion>>,
+    #[expect(dead_code, reason = "lowers the replica's load when the request ends")]
+    pub(crate) ticket: Ticket,
 }
 
 /// One of a request's completions.
@@ -82,6 +85,8 @@ pub(crate) struct ScoreJob {
     pub(crate) parts_left: usize,
     pub(crate) usage: Usage,
     pub(crate) reply: Reply<Scores>,
+    #[expect(dead_code, reason = "lowers the replica's load when the request ends")]
+    pub(crate) ticket: Option<Ticket>,
 }
 
 /// One sequence to read, and the tokens whose log-probabilities are wanted in it.
@@ -157,6 +162,7 @@ impl ScoreJob {
             },
             parts,
             reply,
+            ticket: None,
         })
     }
 

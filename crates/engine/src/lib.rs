@@ -3,7 +3,8 @@
 //!
 //! Knows no dataset, recipe, file or network.
 //!
-//! 1. [`Engine::start`] gives a model a thread of its own.
+//! 1. [`Engine::start`] gives a model a thread of its own, [`Engine::start_replicas`] each of
+//!    several.
 //! 2. [`data::Generator::generate`] and [`data::Generator::score`] ask; the answer is a
 //!    [`data::Pending`].
 //! 3. Inside, [`scheduler::Scheduler`] decides a step, the model computes it, samples are
@@ -18,6 +19,7 @@ mod text;
 mod decoding;
 mod grammar;
 mod jobs;
+mod replicas;
 mod stop_strings;
 mod worker;
 

@@ -2,7 +2,7 @@
 
 use crate::scheduler::{SchedulerStats, StepPlan};
 
-/// Counters since the engine's start; times in seconds.
+/// Counters since the engine's start, summed over its replicas; times in seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineStats {
     /// Steps computed.
@@ -30,6 +30,29 @@ pub struct EngineStats {
 }
 
 impl EngineStats {
+    /// Adds another replica's counters.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.num_steps += other.num_steps;
+        self.num_tokens_prefilled += other.num_tokens_prefilled;
+        self.num_tokens_decoded += other.num_tokens_decoded;
+        self.num_tokens_drawn += other.num_tokens_drawn;
+        self.num_canceled += other.num_canceled;
+        self.step_seconds += other.step_seconds;
+        self.forward_seconds += other.forward_seconds;
+        self.prefill_seconds += other.prefill_seconds;
+        self.decode_seconds += other.decode_seconds;
+        self.sampling_seconds += other.sampling_seconds;
+        let (sum, other) = (&mut self.scheduler, other.scheduler);
+        sum.num_blocks += other.num_blocks;
+        sum.num_blocks_free += other.num_blocks_free;
+        sum.num_tokens_cached += other.num_tokens_cached;
+        sum.num_running += other.num_running;
+        sum.num_waiting += other.num_waiting;
+        sum.num_tokens_hit += other.num_tokens_hit;
+        sum.num_tokens_scheduled += other.num_tokens_scheduled;
+        sum.num_preemptions += other.num_preemptions;
+    }
+
     pub(crate) fn count(&mut self, plan: &StepPlan, forward_seconds: f64) {
         self.num_steps += 1;
         let prefilled: u64 = plan

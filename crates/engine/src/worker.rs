@@ -8,10 +8,11 @@ mod step;
 use crate::config::EngineConfig;
 use crate::error::EngineError;
 use crate::jobs::{GenerateJob, ScoreJob};
+use crate::replicas::Gather;
 use crate::scheduler::{Scheduler, SchedulerError};
 use crate::sequence::{AdapterKey, Logits, NewSequence, Priority, SeqId};
 use crate::stats::EngineStats;
-use data::{Reply, RequestError};
+use data::RequestError;
 use model::{Adapter, AdapterId, CausalLm, KvPool};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -24,13 +25,13 @@ pub(crate) enum Command {
     LoadAdapter {
         name: String,
         adapter: Box<Adapter>,
-        reply: Reply<()>,
+        reply: Gather<()>,
     },
     UnloadAdapter {
         name: String,
-        reply: Reply<()>,
+        reply: Gather<()>,
     },
-    Stats(Reply<EngineStats>),
+    Stats(Gather<EngineStats>),
 }
 
 /// Name of a request under way, in order of arrival.
@@ -81,12 +82,7 @@ impl Worker {
         inbox: Receiver<Command>,
     ) -> Result<Self, EngineError> {
         let scheduler = Scheduler::new(config.scheduler())?;
-        let kv = KvPool::new(
-            model.config(),
-            config.num_blocks(),
-            config.block_size,
-            config.kv_type,
-        )?;
+        let kv = model.kv_pool(config.num_blocks(), config.block_size, config.kv_type)?;
         Ok(Self {
             model,
             kv,
@@ -142,8 +138,7 @@ impl Worker {
                 adapter,
                 reply,
             } => {
-                self.load_adapter(name, *adapter);
-                reply.send(Ok(()));
+                reply.send(self.load_adapter(name, *adapter));
             }
             Command::UnloadAdapter { name, reply } => {
                 let known = self.adapters.remove(&name).is_some();
@@ -306,12 +301,15 @@ impl Worker {
         }
     }
 
-    fn load_adapter(&mut self, name: String, adapter: Adapter) {
+    fn load_adapter(&mut self, name: String, adapter: Adapter) -> Result<(), RequestError> {
+        let added = self.model.add_adapter(adapter);
+        let id = added.map_err(|error| RequestError::Forward(error.to_string()))?;
         let key = AdapterKey(self.num_loads);
         self.num_loads += 1;
-        self.loaded.insert(key, self.model.add_adapter(adapter));
+        self.loaded.insert(key, id);
         self.adapters.insert(name, key);
         self.retire_adapters();
+        Ok(())
     }
 
     /// Removes adapters that no name and no request refers to any more.

@@ -60,6 +60,21 @@ pub enum KernelError {
         /// What is wrong, with numbers.
         problem: String,
     },
+    /// A device, its driver or its libraries failed or are missing.
+    #[error("{0}")]
+    Device(String),
+    /// A device has no room for what was asked.
+    #[error("{op}: {needed} bytes asked for, {free} of {total} are free on the device")]
+    DeviceMemory {
+        /// What needed it.
+        op: &'static str,
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes free then.
+        free: u64,
+        /// Bytes the device has.
+        total: u64,
+    },
     /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

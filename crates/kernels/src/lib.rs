@@ -12,7 +12,10 @@
 //! 4. [`lora_add`] adds an adapter's share to the rows that use it.
 //! 5. [`sampling`] turns one row of logits into a token.
 //! 6. [`training`] holds the backward rules.
+//! 7. `cuda` (features `cuda` and `cuda-emulator`) has the same on NVIDIA devices.
 
+#[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+pub mod cuda;
 pub mod sampling;
 pub mod training;
 

@@ -178,7 +178,7 @@ pub fn top_logprobs(logits: &[f32], k: usize) -> Result<Vec<(u32, f32)>, SampleE
         .collect())
 }
 
-fn check(params: &SamplingParams, uniform: f64) -> Result<(), SampleError> {
+pub(crate) fn check(params: &SamplingParams, uniform: f64) -> Result<(), SampleError> {
     let t = params.temperature;
     for (parameter, value, ok) in [
         ("temperature", f64::from(t), t.is_finite() && t >= 0.0),

@@ -19,8 +19,8 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// PEFT wraps the model twice before its own module path begins.
 const PREFIX: &str = "base_model.model.";
 
-/// A loaded adapter that fits one model.
-#[derive(Debug)]
+/// A loaded adapter that fits one model; a clone shares its tensors.
+#[derive(Debug, Clone)]
 pub struct Adapter {
     layers: Vec<[Option<Share>; Projection::ALL.len()]>,
 }

@@ -1,6 +1,6 @@
 //! A model as it lies on disk or inside the program: a folder, a GGUF file, or the bytes of one.
 
-use crate::weights::{SafeTensorsFiles, WeightFiles};
+use crate::weights::{RandomWeights, SafeTensorsFiles, WeightFiles};
 use crate::{
     ChatTemplate, GenerationConfig, GgufFile, Llama, LoadOptions, ModelConfig, ModelError,
     Tokenizer,
@@ -12,8 +12,19 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct ModelFiles {
     path: PathBuf,
-    /// `None` = a folder.
-    gguf: Option<WeightFiles>,
+    source: Source,
+}
+
+/// What the parts are read from.
+#[derive(Debug)]
+enum Source {
+    Folder,
+    Gguf(WeightFiles),
+    /// No files at all: weights are made up.
+    Random {
+        name: String,
+        config: Box<ModelConfig>,
+    },
 }
 
 impl ModelFiles {
@@ -25,7 +36,7 @@ impl ModelFiles {
         if path.is_dir() {
             return Ok(Self {
                 path: path.into(),
-                gguf: None,
+                source: Source::Folder,
             });
         }
         Ok(Self::from_gguf(GgufFile::open(path)?))
@@ -43,7 +54,18 @@ impl ModelFiles {
     pub fn from_gguf(file: GgufFile) -> Self {
         Self {
             path: file.path().into(),
-            gguf: Some(WeightFiles::Gguf(file)),
+            source: Source::Gguf(WeightFiles::Gguf(file)),
+        }
+    }
+
+    /// A model of these sizes with random weights: for measuring. It has no text side.
+    pub fn random(name: &str, config: ModelConfig) -> Self {
+        Self {
+            path: format!("<random {name}>").into(),
+            source: Source::Random {
+                name: name.into(),
+                config: Box::new(config),
+            },
         }
     }
 
@@ -53,8 +75,8 @@ impl ModelFiles {
     }
 
     fn gguf(&self) -> Option<&GgufFile> {
-        match &self.gguf {
-            Some(WeightFiles::Gguf(file)) => Some(file),
+        match &self.source {
+            Source::Gguf(WeightFiles::Gguf(file)) => Some(file),
             _ => None,
         }
     }
@@ -66,6 +88,9 @@ impl ModelFiles {
     pub fn config(&self) -> Result<ModelConfig, ModelError> {
         if let Some(file) = self.gguf() {
             return ModelConfig::from_gguf(file);
+        }
+        if let Source::Random { config, .. } = &self.source {
+            return Ok((**config).clone());
         }
         let path = self.path.join("config.json");
         let text = std::fs::read_to_string(&path)
@@ -101,9 +126,9 @@ impl ModelFiles {
     /// # Errors
     /// A `generation_config.json` that cannot be read.
     pub fn generation_config(&self) -> Result<GenerationConfig, ModelError> {
-        match self.gguf() {
-            Some(_) => Ok(GenerationConfig::default()),
-            None => GenerationConfig::from_folder(&self.path),
+        match self.source {
+            Source::Folder => GenerationConfig::from_folder(&self.path),
+            Source::Gguf(_) | Source::Random { .. } => Ok(GenerationConfig::default()),
         }
     }
 
@@ -125,10 +150,42 @@ impl ModelFiles {
     /// A tensor that is missing, unused, of the wrong shape or type; a damaged file.
     pub fn load(&self, options: &LoadOptions) -> Result<Llama, ModelError> {
         let config = self.config()?;
-        if let Some(files) = &self.gguf {
-            return Llama::load(config, files, options);
+        self.with_weights(options, |files| Llama::load(config, files, options))
+    }
+
+    /// Loads the weights onto a device.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load`]; not enough memory there.
+    #[cfg(feature = "device")]
+    pub fn load_on(
+        &self,
+        device: &kernels::cuda::Device,
+        options: crate::CudaOptions,
+    ) -> Result<crate::CudaLlama, ModelError> {
+        let config = self.config()?;
+        let load = options.load.clone();
+        self.with_weights(&load, |files| {
+            crate::CudaLlama::load(device, config, files, options)
+        })
+    }
+
+    /// Lets `use_weights` see the tensors.
+    fn with_weights<T>(
+        &self,
+        options: &LoadOptions,
+        use_weights: impl FnOnce(&WeightFiles) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        match &self.source {
+            Source::Gguf(files) => use_weights(files),
+            Source::Folder => {
+                let files = SafeTensorsFiles::open_folder(&self.path)?;
+                use_weights(&WeightFiles::SafeTensors(files))
+            }
+            Source::Random { name, config } => {
+                let weights = RandomWeights::new(name, config, options.weights)?;
+                use_weights(&WeightFiles::Random(weights))
+            }
         }
-        let files = WeightFiles::SafeTensors(SafeTensorsFiles::open_folder(&self.path)?);
-        Llama::load(config, &files, options)
     }
 }

@@ -11,6 +11,8 @@ pub enum KvType {
     F32,
     /// Half the memory; rounds K and V to 11 bits.
     F16,
+    /// Half the memory; rounds K and V to 8 bits, but never overflows. On a GPU only.
+    BF16,
 }
 
 impl KvType {
@@ -18,7 +20,7 @@ impl KvType {
     pub fn size_in_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::BF16 => 2,
         }
     }
 }
@@ -26,13 +28,23 @@ impl KvType {
 /// The paged KV cache of one model: per layer K and V of shape (B, Hkv, N, D).
 #[derive(Debug)]
 pub struct KvPool {
-    layers: Vec<KvLayer>,
+    storage: Storage,
     num_blocks: usize,
     block_size: usize,
 }
 
+/// Where the blocks lie.
+#[derive(Debug)]
+enum Storage {
+    /// On the host, by layer.
+    Host(Vec<KvLayer>),
+    #[cfg(feature = "device")]
+    Device(crate::cuda::CudaKv),
+}
+
 impl KvPool {
-    /// Allocates `num_blocks` (B) blocks of `block_size` (N) tokens for every layer.
+    /// Allocates `num_blocks` (B) blocks of `block_size` (N) tokens for every layer, on the
+    /// host.
     ///
     /// # Errors
     /// No block, no token, more slots than a `u32` counts, or not enough memory.
@@ -42,19 +54,15 @@ impl KvPool {
         block_size: usize,
         kv_type: KvType,
     ) -> Result<Self, ModelError> {
-        let slots = num_blocks
-            .checked_mul(block_size)
-            .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
-        if slots.is_none() {
-            let problem = format!(
-                "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
-            );
-            return Err(ModelError::Batch { problem });
-        }
+        check_slots(num_blocks, block_size)?;
         check_memory(config, num_blocks * block_size, kv_type)?;
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
+            KvType::BF16 => {
+                let problem = "a KV pool in bf16 on the processor; expected f32 or f16".into();
+                return Err(ModelError::Batch { problem });
+            }
         };
         let shape = (num_blocks, config.num_kv_heads, block_size, config.head_dim);
         let zeros = || {
@@ -70,7 +78,7 @@ impl KvPool {
             })
             .collect::<Result<_, ModelError>>()?;
         Ok(Self {
-            layers,
+            storage: Storage::Host(layers),
             num_blocks,
             block_size,
         })
@@ -91,9 +99,56 @@ impl KvPool {
         self.block_size
     }
 
-    /// K and V of one layer.
-    pub fn layer(&self, layer: usize) -> &KvLayer {
-        &self.layers[layer]
+    /// K and V by layer, on the host.
+    ///
+    /// # Errors
+    /// They are elsewhere.
+    pub(crate) fn host(&self) -> Result<&[KvLayer], ModelError> {
+        match &self.storage {
+            Storage::Host(layers) => Ok(layers),
+            #[cfg(feature = "device")]
+            Storage::Device(_) => Err(ModelError::Batch {
+                problem: "a KV pool that lies on a device".into(),
+            }),
+        }
+    }
+
+    /// K and V on a device.
+    ///
+    /// # Errors
+    /// They are on the host.
+    #[cfg(feature = "device")]
+    pub(crate) fn device(&self) -> Result<&crate::cuda::CudaKv, ModelError> {
+        match &self.storage {
+            Storage::Device(kv) => Ok(kv),
+            Storage::Host(_) => Err(ModelError::Batch {
+                problem: "a KV pool that lies on the host".into(),
+            }),
+        }
+    }
+
+    /// Allocates a pool on a device.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`]; the message says how much memory there is.
+    #[cfg(feature = "device")]
+    pub(crate) fn on_device(
+        device: &kernels::cuda::Device,
+        config: &ModelConfig,
+        (num_blocks, block_size): (usize, usize),
+        kv_type: KvType,
+    ) -> Result<Self, ModelError> {
+        check_slots(num_blocks, block_size)?;
+        let kv = crate::cuda::CudaKv::new(device, config, (num_blocks, block_size), kv_type);
+        let what = format!(
+            "a KV pool of {num_blocks} blocks of {block_size} tokens of {} bytes",
+            Self::bytes_per_token(config, kv_type)
+        );
+        Ok(Self {
+            storage: Storage::Device(kv.map_err(|source| ModelError::compute(what, source))?),
+            num_blocks,
+            block_size,
+        })
     }
 
     /// Copies whole blocks in every layer, in order: (from, to).
@@ -101,12 +156,29 @@ impl KvPool {
     /// # Errors
     /// A block that the pool does not have.
     pub fn copy_blocks(&self, copies: &[(u32, u32)]) -> Result<(), ModelError> {
-        for layer in &self.layers {
-            kernels::copy_blocks(layer, copies)
-                .map_err(|source| ModelError::compute("copying KV blocks", source))?;
-        }
-        Ok(())
+        let copy = || match &self.storage {
+            Storage::Host(layers) => layers
+                .iter()
+                .try_for_each(|layer| kernels::copy_blocks(layer, copies)),
+            #[cfg(feature = "device")]
+            Storage::Device(kv) => kv.copy_blocks(copies),
+        };
+        copy().map_err(|source| ModelError::compute("copying KV blocks", source))
     }
+}
+
+/// A slot is a `u32`.
+fn check_slots(num_blocks: usize, block_size: usize) -> Result<(), ModelError> {
+    let slots = num_blocks
+        .checked_mul(block_size)
+        .filter(|slots| *slots > 0 && u32::try_from(*slots).is_ok());
+    if slots.is_some() {
+        return Ok(());
+    }
+    let problem = format!(
+        "a KV pool of {num_blocks} blocks of {block_size} tokens; expected between 1 and 2^32 - 1 tokens"
+    );
+    Err(ModelError::Batch { problem })
 }
 
 /// An allocation that fails ends the program, so absurd sizes are tried out first.

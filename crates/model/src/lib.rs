@@ -11,6 +11,8 @@ mod adapter;
 mod batch;
 mod chat_template;
 mod config;
+#[cfg(feature = "device")]
+mod cuda;
 mod error;
 mod export;
 mod file_bytes;
@@ -20,7 +22,10 @@ mod gguf;
 mod json_file;
 mod kv_pool;
 mod llama;
+mod logits;
 mod lookup;
+mod measure;
+mod shapes;
 mod tokenizer;
 mod weights;
 
@@ -30,6 +35,8 @@ pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_templa
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
+#[cfg(feature = "device")]
+pub use cuda::{CudaLlama, CudaOptions, Determinism};
 pub use error::ModelError;
 pub use export::{GgufExport, GgufReport, GgufWeights};
 pub use files::ModelFiles;
@@ -38,6 +45,9 @@ pub use gguf::{GgufArray, GgufFile, GgufHead, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};
 pub use llama::{CausalLm, Decoder, DecoderLayer, Llama, LoadOptions};
+pub use logits::{DrawAnswer, DrawQuestion, Hidden, Logits, ScoreAnswer, ScoreQuestion};
 pub use lookup::{CachedModel, Found, HubCache, Origin, resolve};
+pub use measure::product_flops;
+pub use shapes::{SHAPES, shape};
 pub use tokenizer::{Detokenizer, Rendered, Show, Special, Start, Tokenizer};
 pub use weights::{LoadAs, Projection};

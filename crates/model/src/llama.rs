@@ -2,6 +2,7 @@
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
 use crate::adapter::{Adapter, RowGroups};
+use crate::logits::{Hidden, Logits};
 use crate::weights::{
     Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
 };
@@ -21,32 +22,62 @@ pub trait CausalLm {
     /// What the model is made of.
     fn config(&self) -> &ModelConfig;
 
+    /// Allocates a KV pool where the model computes: `num_blocks` (B) blocks of `block_size`
+    /// (N) tokens.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`].
+    fn kv_pool(
+        &self,
+        num_blocks: usize,
+        block_size: usize,
+        kv_type: KvType,
+    ) -> Result<KvPool, ModelError> {
+        KvPool::new(self.config(), num_blocks, block_size, kv_type)
+    }
+
     /// Computes one step: writes K and V of every row to the cache and returns the final hidden
-    /// states of `batch.logit_rows`, (S, H) in f32.
+    /// states of `batch.logit_rows`, (S, H).
     ///
     /// # Errors
     /// A batch that contradicts itself, the model or the pool; a kernel that fails.
-    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError>;
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError>;
 
-    /// Logits of some rows of what [`CausalLm::hidden`] returned, (rows, V) in f32. A
-    /// vocabulary is wide: asking for some rows at a time bounds the memory.
+    /// Logits of some rows of what [`CausalLm::hidden`] returned last, (rows, V), at most
+    /// [`CausalLm::logit_rows_max`] of them. They are to be asked before the next call.
     ///
     /// # Errors
     /// Rows that are not there; a kernel that fails.
-    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError>;
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits<'_>, ModelError>;
+
+    /// Rows of logits that are held at a time: a vocabulary is wide, 64 rows of 128k tokens
+    /// take 33 MB.
+    fn logit_rows_max(&self) -> usize {
+        64
+    }
 
     /// Makes an adapter usable in batches.
-    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId;
+    ///
+    /// # Errors
+    /// A device that has no memory for it.
+    fn add_adapter(&mut self, adapter: Adapter) -> Result<AdapterId, ModelError>;
 
     /// Takes an adapter out again.
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter>;
 
-    /// The step's logits at once, (S, V) in f32.
+    /// All logits of a step on the host, (S, V) in f32.
     ///
     /// # Errors
     /// As [`CausalLm::hidden`].
     fn forward(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
-        self.logits(&self.hidden(batch, kv)?, 0..batch.logit_rows.len())
+        let hidden = self.hidden(batch, kv)?;
+        let rows = batch.logit_rows.len();
+        let mut parts = Vec::new();
+        for first in (0..rows.max(1)).step_by(self.logit_rows_max()) {
+            let part = first..rows.min(first + self.logit_rows_max());
+            parts.push(self.logits(&hidden, part)?.to_host()?);
+        }
+        Tensor::cat(&parts, 0).map_err(|source| ModelError::compute("the logits", source))
     }
 }
 
@@ -136,10 +167,7 @@ impl Llama {
                 Role::Vocabulary,
             )?),
         };
-        let max_positions = options
-            .max_positions
-            .unwrap_or(DEFAULT_MAX_POSITIONS)
-            .min(config.max_position_embeddings);
+        let max_positions = max_positions(&config, options);
         let rope = load_rope(&config, &load, names, max_positions)?;
         let (output_name, embedding_name) = (
             format!("{}.weight", names.output()),
@@ -205,7 +233,7 @@ impl CausalLm for Llama {
         &self.decoder.config
     }
 
-    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Tensor, ModelError> {
+    fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
         batch.check(self.config(), kv)?;
         let all = RowGroups::of(&batch.adapters, &self.adapters)?;
         let wanted = match batch.adapters.is_empty() {
@@ -217,24 +245,28 @@ impl CausalLm for Llama {
         };
         let wanted = RowGroups::of(&wanted, &self.adapters)?;
         self.decoder
-            .compute(batch, kv, [&all, &wanted])
+            .compute(batch, kv.host()?, [&all, &wanted])
+            .map(Hidden::host)
             .map_err(|source| ModelError::compute("the forward pass", source))
     }
 
-    fn logits(&self, hidden: &Tensor, rows: Range<usize>) -> Result<Tensor, ModelError> {
+    fn logits(&self, hidden: &Hidden, rows: Range<usize>) -> Result<Logits<'_>, ModelError> {
+        let hidden = hidden.on_host()?;
         let compute = || -> kernels::Result<Tensor> {
             self.decoder
                 .head()
                 .forward(&hidden.narrow(0, rows.start, rows.len())?)
         };
-        compute().map_err(|source| ModelError::compute("the logits", source))
+        compute()
+            .map(Logits::host)
+            .map_err(|source| ModelError::compute("the logits", source))
     }
 
-    fn add_adapter(&mut self, adapter: Adapter) -> AdapterId {
+    fn add_adapter(&mut self, adapter: Adapter) -> Result<AdapterId, ModelError> {
         let id = AdapterId(self.next_adapter);
         self.next_adapter += 1;
         self.adapters.insert(id, adapter);
-        id
+        Ok(id)
     }
 
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {
@@ -260,14 +292,14 @@ impl Decoder {
     fn compute(
         &self,
         batch: &ForwardBatch,
-        kv: &KvPool,
+        kv: &[KvLayer],
         [all, wanted]: [&RowGroups<'_>; 2],
     ) -> kernels::Result<Tensor> {
         let logit_rows = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
         let mut x = self.embedding.rows(&batch.tokens)?;
         let mut normed = rms_norm(&x, &self.layers[0].attention_norm, self.config.rms_norm_eps)?;
         for index in 0..self.layers.len() {
-            let mut mixed = self.attend(index, &normed, batch, kv.layer(index), all)?;
+            let mut mixed = self.attend(index, &normed, batch, &kv[index], all)?;
             let mut adapters = all;
             if index + 1 == self.layers.len() {
                 // From here on rows no longer meet: only those asked for go on.
@@ -334,8 +366,16 @@ impl Decoder {
     }
 }
 
+/// (P) the longest context that a model is prepared for.
+pub(crate) fn max_positions(config: &ModelConfig, options: &LoadOptions) -> usize {
+    options
+        .max_positions
+        .unwrap_or(DEFAULT_MAX_POSITIONS)
+        .min(config.max_position_embeddings)
+}
+
 /// The table of angles; a GGUF may bring divisors of the frequencies.
-fn load_rope(
+pub(crate) fn load_rope(
     config: &ModelConfig,
     load: &Loader<'_>,
     names: Names,

@@ -7,6 +7,7 @@
 
 mod convert;
 mod names;
+mod random;
 mod safetensors;
 
 pub(crate) use self::safetensors::{INDEX, SafeTensorsFiles, read_index};
@@ -16,6 +17,7 @@ pub(crate) use convert::widen_into;
 use kernels::{Linear, WeightFormat};
 pub use names::Projection;
 pub(crate) use names::{Names, Norm, ROPE_DIVISORS};
+pub(crate) use random::RandomWeights;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::Path;
@@ -52,6 +54,7 @@ pub(crate) struct RawTensor<'a> {
 pub(crate) enum WeightFiles {
     SafeTensors(SafeTensorsFiles),
     Gguf(GgufFile),
+    Random(RandomWeights),
 }
 
 impl RawTensor<'_> {
@@ -72,12 +75,14 @@ impl WeightFiles {
         match self {
             Self::SafeTensors(files) => Box::new(files.names()),
             Self::Gguf(file) => Box::new(file.tensors().keys().map(String::as_str)),
+            Self::Random(weights) => Box::new(weights.names()),
         }
     }
 
     pub(crate) fn get(&self, name: &str) -> Result<RawTensor<'_>, ModelError> {
         match self {
             Self::SafeTensors(files) => files.get(name),
+            Self::Random(weights) => weights.get(name),
             Self::Gguf(file) => {
                 let info = file.tensor(name)?;
                 file.dtype(info)?;
@@ -101,6 +106,7 @@ impl WeightFiles {
     pub(crate) fn release(&self, name: &str) {
         match self {
             Self::SafeTensors(files) => files.release(name),
+            Self::Random(_) => {}
             Self::Gguf(file) => {
                 if let Some(info) = file.tensors().get(name) {
                     file.release(info);
@@ -147,8 +153,8 @@ impl<'a> Loader<'a> {
     /// Whether the files have the tensor.
     pub(crate) fn has(&self, name: &str) -> bool {
         match self.files {
-            WeightFiles::SafeTensors(files) => files.names().any(|held| held == name),
             WeightFiles::Gguf(file) => file.tensors().contains_key(name),
+            files => files.names().any(|held| held == name),
         }
     }
 
@@ -181,6 +187,24 @@ impl<'a> Loader<'a> {
         let linear = convert::linear(&name, &raw, bias, (self.load_as, role))?;
         self.files.release(&name);
         Ok(linear)
+    }
+
+    /// Lets `use_bytes` have `{stem}.weight` (out, in) in the format it is to have in memory, as
+    /// a file would hold it.
+    #[cfg(feature = "device")]
+    pub(crate) fn encoded<T>(
+        &self,
+        stem: &str,
+        (out, input): (usize, usize),
+        role: Role,
+        use_bytes: impl FnOnce(WeightFormat, &[u8]) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        let name = format!("{stem}.weight");
+        let raw = self.take(&name, &[out, input])?;
+        let (format, bytes) = convert::encoded(&name, &raw, (self.load_as, role))?;
+        let used = use_bytes(format, &bytes)?;
+        self.files.release(&name);
+        Ok(used)
     }
 
     /// Ends loading: everything in the files must have been taken, but for what is known to

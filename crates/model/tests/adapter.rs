@@ -28,7 +28,7 @@ fn logits_equal_peft() {
         let folder = fixtures::folder("llama3_1").join(name);
         let golden = Golden::read(&folder);
         let adapter = model.load_adapter(&folder).unwrap();
-        let id = model.add_adapter(adapter);
+        let id = model.add_adapter(adapter).unwrap();
         for length in [7, 33] {
             let tokens = golden.tokens(length);
             let found = logits_in_chunks(&model, &tokens, &[5], Some(id), KvType::F32);
@@ -56,7 +56,7 @@ fn an_adapter_fits_the_gguf_of_its_base() {
     let tokens: Vec<u32> = (0..20).map(|index| index * 7 % 64).collect();
     let logits = |model: &mut Llama| {
         let adapter = model.load_adapter(&folder).unwrap();
-        let id = model.add_adapter(adapter);
+        let id = model.add_adapter(adapter).unwrap();
         logits_in_chunks(model, &tokens, &[20], Some(id), KvType::F32)
     };
     let expected: Vec<f64> = logits(&mut plain).iter().map(|x| f64::from(*x)).collect();
@@ -70,7 +70,7 @@ fn rows_with_different_adapters_share_a_batch() {
     let folder = fixtures::folder("llama3_1");
     let ids = ["adapter", "adapter_rslora"].map(|name| {
         let adapter = model.load_adapter(&folder.join(name)).unwrap();
-        model.add_adapter(adapter)
+        model.add_adapter(adapter).unwrap()
     });
     let tokens: Vec<u32> = (0..12).map(|index| index * 5 % 64).collect();
     let choices = [Some(ids[1]), None, Some(ids[0]), Some(ids[1])];

@@ -22,11 +22,13 @@ pub const MODELS: [&str; 10] = [
 /// Lengths of the prompts in every golden file.
 pub const PROMPT_LENGTHS: [usize; 4] = [1, 7, 33, 300];
 
-/// The folder of a model.
+/// The folder of a model: in the repository, or where `AUTODIDACT_TEST_FIXTURES` says, for test
+/// programs that run elsewhere.
 pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../model/tests/fixtures")
-        .join(name)
+    let moved = std::env::var_os("AUTODIDACT_TEST_FIXTURES").map(PathBuf::from);
+    let root = moved
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures"));
+    root.join(name)
 }
 
 /// A `golden.safetensors`.

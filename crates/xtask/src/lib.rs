@@ -3,6 +3,7 @@
 //! [`tidy`] holds the rules that the compiler does not check; it runs as a test too, so
 //! there is no second gate to forget.
 
+pub mod cuda_build;
 pub mod tidy;
 
 use std::path::PathBuf;

@@ -1,11 +1,11 @@
-//! `cargo xtask ci | tidy | sim | corpus`: the gate, the rules, the long scheduler simulation,
-//! the embedded model's corpus.
+//! `cargo xtask ci | tidy | sim | corpus | cuda-build`: the gate, the rules, the long scheduler
+//! simulation, the embedded model's corpus, the program for GPUs.
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::process::Command;
-use xtask::{tidy, workspace_root};
+use xtask::{cuda_build, tidy, workspace_root};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
@@ -13,7 +13,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy                      crate edges, file sizes, unsafe and allow lists
   sim [--seed N] [--steps M]  the scheduler simulation, one million steps unless told otherwise
   corpus --seed S --documents N --out FILE [--held-out] [--mix FILE] [--what WHAT]
-                            the embedded model's corpus; --help tells the rest";
+                            the embedded model's corpus; --help tells the rest
+  cuda-build [--out DIR]    the release program for NVIDIA GPUs, its test programs and
+                            gpu-check.sh, in one folder [default: target/gpu]";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -22,6 +24,7 @@ fn main() -> Result<()> {
         Some("tidy") if arguments.len() == 1 => run_tidy(),
         Some("sim") => sim(&arguments[1..]),
         Some("corpus") => corpus(&arguments[1..]),
+        Some("cuda-build") => cuda(&arguments[1..]),
         _ => bail!("{USAGE}"),
     }
 }
@@ -104,6 +107,23 @@ fn corpus(arguments: &[String]) -> Result<()> {
     let mut command = vec!["run", "--release", "--quiet", "--package", "corpus", "--"];
     command.extend(arguments.iter().map(String::as_str));
     cargo(&command, &[])
+}
+
+fn cuda(arguments: &[String]) -> Result<()> {
+    let out = match arguments {
+        [] => workspace_root().join("target/gpu"),
+        [flag, out] if flag == "--out" => out.into(),
+        _ => bail!("{USAGE}"),
+    };
+    let files = cuda_build::run(&out)?;
+    for (path, bytes) in &files {
+        println!("{:>8.1} MB  {}", *bytes as f64 / 1e6, path.display());
+    }
+    println!(
+        "carry {} to a machine with a GPU and run gpu-check.sh there",
+        out.display()
+    );
+    Ok(())
 }
 
 fn cargo(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {

@@ -1,7 +1,13 @@
-//! `bench engine`: tokens per second, beside what the memory of this machine allows.
+//! `bench engine`: tokens per second, beside what this machine allows at best: memory for
+//! decoding, products for prompts.
+
+mod limits;
+pub(crate) mod mix;
 
 use crate::args::BenchEngineArgs;
 use crate::commands::Env;
+use crate::cuda;
+use crate::devices::Devices;
 use crate::error::Failure;
 use crate::machine;
 use crate::output;
@@ -10,6 +16,7 @@ use crate::threads;
 use anyhow::Result;
 use data::{Completion, Generate, Generator, Pending, Prompt, Sampling, Stop, TokenId};
 use engine::EngineStats;
+use limits::{Limits, Work};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,8 +29,8 @@ struct Measurement {
     /// Tokens of each sequence: of its prompt, or on average while it was written.
     context: usize,
     tok_per_s: f64,
-    /// Bytes that the phase had to read per second, over the bandwidth measured in the same
-    /// run. Prefill is limited by arithmetic, not by memory, and has none.
+    /// Over the speed at best, by the memory's bandwidth and the rate of products that were
+    /// measured in the same run.
     share_of_limit: Option<f64>,
     /// Part of the steps' time that was not the forward pass.
     host_share: f64,
@@ -34,94 +41,153 @@ struct Measurement {
 enum Phase {
     Prefill,
     Decode,
-}
-
-/// What a step streams from memory.
-#[derive(Debug, Clone, Copy)]
-struct Traffic {
-    weight_bytes: f64,
-    kv_bytes_per_token: f64,
-    /// Bytes per second.
-    bandwidth: f64,
-}
-
-impl Traffic {
-    fn share_of_limit(self, decode: &Measurement) -> f64 {
-        let kv_tokens = (decode.rows * decode.context) as f64;
-        let step_bytes = self.weight_bytes + kv_tokens * self.kv_bytes_per_token;
-        let steps_per_s = decode.tok_per_s / decode.rows as f64;
-        steps_per_s * step_bytes / self.bandwidth
-    }
+    /// Both at once; tokens written per second of the clock.
+    Mix,
 }
 
 /// What the measurements were taken on.
 #[derive(Debug)]
 struct Machine {
     threads: usize,
-    read_bytes_per_s: f64,
+    limits: Limits,
+    devices: String,
     peak_resident: Option<u64>,
 }
 
 /// Runs the command.
 pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     check(args)?;
-    for setting in args.model.settings() {
+    for setting in args
+        .model
+        .settings()
+        .into_iter()
+        .chain(args.shape_setting())
+    {
         env.config.insert(setting)?;
     }
     threads::apply(&env.config)?;
     let opened = session::open(&args.model, &mut env.config)?;
-    let most_rows = args.rows.iter().copied().max().unwrap_or(1);
-    let row_tokens = args
-        .prompt_tokens
-        .saturating_add(args.new_tokens)
-        .saturating_add(64);
-    let tokens_needed = most_rows.saturating_mul(row_tokens);
-    let session = opened.start_for(&env.config, tokens_needed)?;
+    let model = opened.model().clone();
+    let contexts = contexts(args, opened.context_tokens());
+    let mix = args.mix.map(|mix| mix.shape(opened.context_tokens()));
+    let session = opened.start_for(&env.config, tokens_needed(args, &contexts, mix))?;
+    let work = Work::of(&model, &session);
+    let replicas = match Devices::of(&env.config)? {
+        Devices::Cpu { replicas } => replicas,
+        Devices::Cuda(numbers) => numbers.len(),
+    };
+    let mut measurements = Vec::new();
+    if mix.is_none() {
+        measurements = measure_all(&session, args, (&contexts, replicas))?;
+    }
+    let mixed = match mix {
+        Some(shape) => Some((shape, mix::measure(&session, args, shape)?)),
+        None => None,
+    };
+    // Before the buffer that the bandwidth is measured with counts as ours.
+    let peak_resident = machine::peak_resident();
     let threads = env
         .config
         .integer("engine.threads")
         .unwrap_or_else(machine::threads);
-    let mut measurements = Vec::new();
-    for &rows in &args.rows {
-        let mut runs = Vec::new();
-        for repeat in 0..args.repeat {
-            output::say(&format!("{rows} rows, {} of {}", repeat + 1, args.repeat));
-            runs.push(measure(&session, args, (rows, repeat))?);
-        }
-        for phase in 0..2 {
-            measurements.push(median(runs.iter().map(|run| run[phase].clone()).collect()));
-        }
+    let limits = Limits::measure(&env.config, threads)?;
+    for one in &mut measurements {
+        one.share_of_limit = Some(share_of_limit(one, &work, limits));
     }
-    // Before the buffer that the bandwidth is measured with counts as ours.
-    let peak_resident = machine::peak_resident();
-    let traffic = Traffic {
-        weight_bytes: session.weights.streamed_bytes as f64,
-        kv_bytes_per_token: session.kv_bytes_per_token as f64,
-        bandwidth: machine::read_bandwidth(threads),
-    };
-    for one in measurements
-        .iter_mut()
-        .filter(|one| one.phase == Phase::Decode)
-    {
-        one.share_of_limit = Some(traffic.share_of_limit(one));
+    if let Some((shape, (mut one, seconds))) = mixed {
+        one.share_of_limit = Some(mix::best_seconds(args, shape, (&work, limits)) / seconds);
+        measurements.push(one);
     }
     let machine = Machine {
         threads,
-        read_bytes_per_s: traffic.bandwidth,
+        limits,
+        devices: env
+            .config
+            .text("engine.devices")
+            .unwrap_or("cpu")
+            .to_owned(),
         peak_resident,
     };
     report(args, &session, &machine, &measurements)
 }
 
+/// Lengths of prompts that leave room in the context.
+fn contexts(args: &BenchEngineArgs, context: usize) -> Vec<usize> {
+    let most = context.saturating_sub(args.new_tokens).max(1);
+    let fitting = |asked: &usize| {
+        if *asked > most {
+            output::say(&format!(
+                "--prompt-tokens {asked}: {most} are used, so that {} more fit in the context of {context}",
+                args.new_tokens
+            ));
+        }
+        most.min(*asked)
+    };
+    args.prompt_tokens.iter().map(fitting).collect()
+}
+
+/// Tokens of the largest KV pool that any of the measurements needs.
+fn tokens_needed(args: &BenchEngineArgs, contexts: &[usize], mix: Option<mix::Shape>) -> usize {
+    if let Some(shape) = mix {
+        let rows = (args.instructions * shape.samples).min(cuda::STEP_ROWS);
+        return rows.saturating_mul(shape.prompt + shape.written + 64);
+    }
+    let most_rows = args.rows.iter().copied().max().unwrap_or(1);
+    let longest = contexts.iter().copied().max().unwrap_or(1);
+    most_rows.saturating_mul(longest.saturating_add(args.new_tokens).saturating_add(64))
+}
+
+fn measure_all(
+    session: &Session,
+    args: &BenchEngineArgs,
+    (contexts, replicas): (&[usize], usize),
+) -> Result<Vec<Measurement>> {
+    let mut measurements = Vec::new();
+    for &context in contexts {
+        for &rows in &args.rows {
+            let mut runs = Vec::new();
+            for repeat in 0..args.repeat {
+                output::say(&format!(
+                    "{rows} rows of {context}, {} of {}",
+                    repeat + 1,
+                    args.repeat
+                ));
+                let run = Run {
+                    rows,
+                    repeat,
+                    context,
+                    new_tokens: args.new_tokens,
+                    replicas,
+                };
+                runs.push(run.measure(session)?);
+            }
+            for phase in 0..2 {
+                measurements.push(median(runs.iter().map(|run| run[phase].clone()).collect()));
+            }
+        }
+    }
+    Ok(measurements)
+}
+
+fn share_of_limit(one: &Measurement, work: &Work, limits: Limits) -> f64 {
+    let best = match one.phase {
+        Phase::Prefill => one.context as f64 / work.prefill_seconds(1, one.context, limits),
+        _ => one.rows as f64 / work.decode_seconds(one.rows, one.context, limits),
+    };
+    one.tok_per_s / best
+}
+
 fn check(args: &BenchEngineArgs) -> Result<()> {
     let sizes = [
-        ("--prompt-tokens", args.prompt_tokens),
         ("--repeat", args.repeat),
+        ("--instructions", args.instructions),
     ];
-    for (flag, value) in sizes
-        .into_iter()
-        .chain(args.rows.iter().map(|rows| ("--rows", *rows)))
-    {
+    let rows = args.rows.iter().map(|rows| ("--rows", *rows));
+    let prompts = args
+        .prompt_tokens
+        .iter()
+        .map(|tokens| ("--prompt-tokens", *tokens));
+    for (flag, value) in sizes.into_iter().chain(rows).chain(prompts) {
         if value == 0 {
             return Err(Failure::usage(format!("{flag} 0: at least 1 is needed")));
         }
@@ -134,49 +200,61 @@ fn check(args: &BenchEngineArgs) -> Result<()> {
     Ok(())
 }
 
-/// Prefill of fresh prompts, then decoding after the same prompts, whose K and V are cached.
-fn measure(
-    session: &Session,
-    args: &BenchEngineArgs,
-    (rows, repeat): (usize, usize),
-) -> Result<[Measurement; 2]> {
-    let prompts: Vec<Vec<TokenId>> = (0..rows)
-        .map(|row| {
-            random_tokens(
-                (repeat * 1_000_000 + rows * 1000 + row) as u64,
-                args.prompt_tokens,
-                session.vocab_size,
-            )
-        })
-        .collect();
-    let before = session.engine.stats().wait()?;
-    ask(session, &prompts, 1)?;
-    let between = session.engine.stats().wait()?;
-    ask(session, &prompts, args.new_tokens)?;
-    let after = session.engine.stats().wait()?;
-    let prefill_seconds = between.forward_seconds - before.forward_seconds;
-    let prefill = Measurement {
-        phase: Phase::Prefill,
-        rows,
-        context: args.prompt_tokens,
-        tok_per_s: ratio((rows * args.prompt_tokens) as f64, prefill_seconds),
-        share_of_limit: None,
-        host_share: host_share(&before, &between),
-    };
-    // The first token of each row comes from the step that ends its prompt.
-    let decoded = (rows * (args.new_tokens - 1)) as f64;
-    let decode_seconds = after.decode_seconds - between.decode_seconds;
-    let context = args.prompt_tokens + args.new_tokens / 2;
-    let tok_per_s = ratio(decoded, decode_seconds);
-    let decode = Measurement {
-        phase: Phase::Decode,
-        rows,
-        context,
-        tok_per_s,
-        share_of_limit: None,
-        host_share: host_share(&between, &after),
-    };
-    Ok([prefill, decode])
+/// One measurement.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    rows: usize,
+    repeat: usize,
+    /// Tokens of each prompt.
+    context: usize,
+    new_tokens: usize,
+    /// Which compute at the same time; the engine adds their seconds up.
+    replicas: usize,
+}
+
+impl Run {
+    /// Prefill of fresh prompts, then decoding after the same prompts, whose K and V are cached.
+    fn measure(self, session: &Session) -> Result<[Measurement; 2]> {
+        let Self { rows, context, .. } = self;
+        let prompts: Vec<Vec<TokenId>> = (0..rows)
+            .map(|row| {
+                let stream = (self.repeat * 1_000_000 + rows * 1000 + row) as u64;
+                random_tokens(stream ^ (context as u64) << 32, context, session.vocab_size)
+            })
+            .collect();
+        let before = session.engine.stats().wait()?;
+        ask(session, &prompts, 1)?;
+        let between = session.engine.stats().wait()?;
+        ask(session, &prompts, self.new_tokens)?;
+        let after = session.engine.stats().wait()?;
+        let seconds = |sum: f64| sum / self.replicas as f64;
+        let prefill_seconds = seconds(between.forward_seconds - before.forward_seconds);
+        // The first token of each row comes from the step that ends its prompt.
+        let decoded = (rows * (self.new_tokens - 1)) as f64;
+        let decode_seconds = seconds(after.decode_seconds - between.decode_seconds);
+        let measurement = |phase, context, tok_per_s, host_share| Measurement {
+            phase,
+            rows,
+            context,
+            tok_per_s,
+            share_of_limit: None,
+            host_share,
+        };
+        Ok([
+            measurement(
+                Phase::Prefill,
+                context,
+                ratio((rows * context) as f64, prefill_seconds),
+                host_share(&before, &between),
+            ),
+            measurement(
+                Phase::Decode,
+                context + self.new_tokens / 2,
+                ratio(decoded, decode_seconds),
+                host_share(&between, &after),
+            ),
+        ])
+    }
 }
 
 fn ask(session: &Session, prompts: &[Vec<TokenId>], max_tokens: usize) -> Result<()> {
@@ -234,7 +312,8 @@ fn report(
 ) -> Result<()> {
     let Machine {
         threads,
-        read_bytes_per_s,
+        limits,
+        devices,
         peak_resident,
     } = machine;
     let kv_bytes = session.kv_tokens * session.kv_bytes_per_token;
@@ -242,16 +321,18 @@ fn report(
         return output::print_json(&json!({
             "model": session.name, "threads": threads, "cpu": machine::cpu_name(),
             "weight_bytes": session.weights.total_bytes, "kv_bytes": kv_bytes,
-            "read_bytes_per_s": read_bytes_per_s, "peak_resident_bytes": peak_resident, "measurements": measurements,
+            "devices": devices, "read_bytes_per_s": limits.bytes_per_s,
+            "product_flops": limits.flops, "peak_resident_bytes": peak_resident,
+            "measurements": measurements,
         }));
     }
     let titles = ["phase", "rows", "context", "tok/s", "of limit", "host"];
     let mut rows = vec![titles.map(String::from).to_vec()];
     for one in measurements {
-        let phase = if one.phase == Phase::Prefill {
-            "prefill"
-        } else {
-            "decode"
+        let phase = match one.phase {
+            Phase::Prefill => "prefill",
+            Phase::Decode => "decode",
+            Phase::Mix => "mix",
         };
         rows.push(vec![
             phase.into(),
@@ -265,11 +346,12 @@ fn report(
     }
     output::print_line(&output::table(&rows))?;
     output::say(&format!(
-        "[{}, {threads} threads, weights {}, KV pool {}, memory reads {}/s, peak resident {}]",
+        "[{} on {devices}, {threads} threads, weights {}, KV pool {}, memory {}/s, products {:.1} Gflop/s, peak resident {}]",
         session.name,
         output::bytes(session.weights.total_bytes),
         output::bytes(kv_bytes as u64),
-        output::bytes(*read_bytes_per_s as u64),
+        output::bytes(limits.bytes_per_s as u64),
+        limits.flops / 1e9,
         peak_resident.map_or("unknown".into(), output::bytes),
     ));
     Ok(())
@@ -289,24 +371,6 @@ mod tests {
         firsts.dedup();
         assert_eq!(firsts.len(), 50);
         assert!(random_tokens(1, 1000, 7).iter().all(|token| *token < 7));
-    }
-
-    #[test]
-    fn the_share_counts_weights_and_cache() {
-        let traffic = Traffic {
-            weight_bytes: 1000.0,
-            kv_bytes_per_token: 10.0,
-            bandwidth: 14_000.0,
-        };
-        let decode = Measurement {
-            phase: Phase::Decode,
-            rows: 2,
-            context: 20,
-            tok_per_s: 10.0,
-            share_of_limit: None,
-            host_share: 0.0,
-        };
-        assert!((traffic.share_of_limit(&decode) - 5.0 * 1400.0 / 14_000.0).abs() < 1e-12);
     }
 
     #[test]

@@ -110,7 +110,12 @@ pub(crate) fn run(env: &mut Env, args: &BenchSynthArgs) -> Result<()> {
             "--scale: a number above 0; --pass-rate: between 0 and 1",
         ));
     }
-    for setting in args.model.settings() {
+    for setting in args
+        .model
+        .settings()
+        .into_iter()
+        .chain(args.shape_setting())
+    {
         env.config.insert(setting)?;
     }
     threads::apply(&env.config)?;

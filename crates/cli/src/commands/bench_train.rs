@@ -3,6 +3,7 @@
 use super::train::args::RecomputeArg;
 use crate::args::ModelArgs;
 use crate::commands::Env;
+use crate::devices::Devices;
 use crate::error::Failure;
 use crate::machine;
 use crate::output;
@@ -62,6 +63,7 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
     for setting in args.model.settings() {
         env.config.insert(setting)?;
     }
+    Devices::only_cpu(&env.config, "training")?;
     threads::apply(&env.config)?;
     let items = read(&args.tokens)?;
     let opened = session::open(&args.model, &mut env.config)?;

@@ -12,6 +12,7 @@ mod tokenizer;
 mod watch;
 
 use crate::commands::Env;
+use crate::devices::Devices;
 use crate::error::{Failure, STOPPED};
 use crate::output;
 use crate::session::{self, Opened};
@@ -75,6 +76,10 @@ impl Trained {
 }
 
 fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
+    for setting in args.model.settings() {
+        env.config.insert(setting)?;
+    }
+    Devices::only_cpu(&env.config, "training")?;
     match train_once(env, method, args)? {
         Some(trained) => conclude(&args.output, args.course.json, &trained),
         None => Ok(ExitCode::SUCCESS),

@@ -1,19 +1,16 @@
 //! One step: from a plan to drawn tokens.
 
 use super::{Job, JobId, Owner, Worker};
-use crate::decoding::{self, Decoding, Drawn, draw_error};
-use crate::jobs::Sample;
+use crate::decoding::{Decoding, Drawn, draw_error, token_logprob};
+use crate::jobs::{Sample, ScoreJob, ScoreTarget};
 use crate::scheduler::{Advance, StepPlan};
 use crate::sequence::{Logits, SeqId};
 use data::{RequestError, TokenId};
-use kernels::{Rows, sampling};
-use model::ForwardBatch;
+use kernels::sampling::SampleError;
+use model::{DrawAnswer, DrawQuestion, ForwardBatch, ScoreAnswer, ScoreQuestion};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::time::Instant;
-
-/// Rows of logits held at a time: 64 rows of a vocabulary of 128k take 33 MB.
-const LOGIT_ROWS_MAX: usize = 64;
 
 /// A row of logits and the position it belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +28,25 @@ struct Draw {
     seq: SeqId,
     row: usize,
     decoding: Box<Decoding>,
-    outcome: Option<Result<Drawn, RequestError>>,
+    state: DrawState,
+}
+
+/// How far a draw is.
+enum DrawState {
+    /// To be asked.
+    Waiting,
+    Asked(DrawQuestion),
+    Answered(Result<DrawAnswer, SampleError>),
+    Done(Result<Drawn, RequestError>),
+}
+
+/// What is asked of some rows of logits.
+#[derive(Default)]
+struct Asked {
+    /// Log-probabilities of known tokens, and the row each question is about.
+    scores: Vec<ScoreQuestion>,
+    scored_rows: Vec<LogitRow>,
+    draws: Vec<Draw>,
 }
 
 /// What a step's logits led to.
@@ -63,24 +78,37 @@ impl Worker {
         }
     }
 
-    /// Runs the model, then reads and draws from its logits, some rows at a time.
+    /// Runs the model, then asks its logits, some rows at a time, where they are.
     fn compute(
         &mut self,
         plan: &StepPlan,
         rows: &[LogitRow],
         outcome: &mut Outcome,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        let begin = Instant::now();
+        let mut watch = Watch(Instant::now());
         self.kv.copy_blocks(&plan.copies)?;
         let hidden = self.model.hidden(&self.batch(plan), &self.kv)?;
-        let mut forward_seconds = begin.elapsed().as_secs_f64();
-        for chunk in rows.chunk_by(|a, b| a.row / LOGIT_ROWS_MAX == b.row / LOGIT_ROWS_MAX) {
+        let mut forward_seconds = watch.lap();
+        let most = self.model.logit_rows_max();
+        for chunk in rows.chunk_by(|a, b| a.row / most == b.row / most) {
             let first = chunk[0].row;
             let len = chunk[chunk.len() - 1].row - first + 1;
-            let begin = Instant::now();
+            // Asked before the logits are there: a grammar thinks while a device computes.
+            let mut asked = self.ask(chunk);
+            self.stats.sampling_seconds += watch.lap();
             let logits = self.model.logits(&hidden, first..first + len)?;
-            forward_seconds += begin.elapsed().as_secs_f64();
-            kernels::read_rows(&logits, |rows| self.read_logits(chunk, rows, outcome))?;
+            forward_seconds += watch.lap();
+            let questions: Vec<DrawQuestion> =
+                asked.draws.iter_mut().filter_map(Draw::question).collect();
+            let scores = logits.score(&asked.scores)?;
+            let draws = logits.draw(&questions)?;
+            // The first answer of a device waits for all that it was given to compute.
+            match logits.is_on_host() {
+                true => self.stats.sampling_seconds += watch.lap(),
+                false => forward_seconds += watch.lap(),
+            }
+            self.take_answers(asked, scores, draws, outcome);
+            self.stats.sampling_seconds += watch.lap();
         }
         self.stats.count(plan, forward_seconds);
         Ok(())
@@ -113,33 +141,58 @@ impl Worker {
         batch
     }
 
-    /// Hands each row of `logits` (rows of `chunk`, V) to the request it belongs to.
-    fn read_logits(&mut self, chunk: &[LogitRow], logits: Rows<'_>, outcome: &mut Outcome) {
+    /// What the requests want to know of these rows of logits.
+    fn ask(&mut self, chunk: &[LogitRow]) -> Asked {
         let first = chunk[0].row;
-        let num_drawn = outcome.draws.len();
+        let mut asked = Asked::default();
         for row in chunk {
-            let values = logits.row(row.row - first);
-            let read = match self.jobs.get(&row.owner.job).map(|entry| &entry.job) {
-                Some(Job::Score(_)) => self.record_scores(row, values).map(|is_last| {
-                    if is_last {
-                        outcome.results.insert(row.seq, Advance::Finish);
-                    }
-                }),
-                Some(Job::Generate(_)) => self.collect_draws(row, values, &mut outcome.draws),
-                None => Ok(()),
-            };
-            if let Err(error) = read {
-                outcome.failures.push((row.owner.job, error));
+            match self.jobs.get(&row.owner.job).map(|entry| &entry.job) {
+                Some(Job::Score(_)) => self.ask_scores(row, row.row - first, &mut asked),
+                Some(Job::Generate(_)) => self.ask_draws(row, row.row - first, &mut asked),
+                None => {}
             }
         }
-        let begin = Instant::now();
-        kernels::for_each_mut(
-            &mut outcome.draws[num_drawn..],
-            |draw, scratch: &mut Vec<f32>| {
-                draw.outcome = Some(draw.decoding.draw(logits.row(draw.row - first), scratch));
-            },
-        );
-        self.stats.sampling_seconds += begin.elapsed().as_secs_f64();
+        kernels::for_each_mut(&mut asked.draws, |draw, _| {
+            draw.state = match draw.decoding.question(draw.row) {
+                Ok(question) => DrawState::Asked(question),
+                Err(error) => DrawState::Done(Err(error)),
+            };
+        });
+        asked
+    }
+
+    /// Hands the answers to the requests they belong to.
+    fn take_answers(
+        &mut self,
+        asked: Asked,
+        scores: Vec<Result<ScoreAnswer, SampleError>>,
+        draws: Vec<Result<DrawAnswer, SampleError>>,
+        outcome: &mut Outcome,
+    ) {
+        for ((row, question), answer) in asked.scored_rows.iter().zip(asked.scores).zip(scores) {
+            let taken = match answer {
+                Ok(answer) => Ok(self.take_scores(row, &question, answer)),
+                Err(error) => Err(draw_error(&error, row.position)),
+            };
+            match taken {
+                Ok(true) => drop(outcome.results.insert(row.seq, Advance::Finish)),
+                Ok(false) => {}
+                Err(error) => outcome.failures.push((row.owner.job, error)),
+            }
+        }
+        let mut drawn = asked.draws;
+        let waiting = drawn.iter_mut().filter(|draw| draw.is_waiting());
+        for (draw, answer) in waiting.zip(draws) {
+            draw.state = DrawState::Answered(answer);
+        }
+        kernels::for_each_mut(&mut drawn, |draw, _| {
+            if let DrawState::Answered(answer) =
+                std::mem::replace(&mut draw.state, DrawState::Waiting)
+            {
+                draw.state = DrawState::Done(draw.decoding.take(answer));
+            }
+        });
+        outcome.draws.extend(drawn);
     }
 
     fn logit_rows(&self, plan: &StepPlan) -> Vec<LogitRow> {
@@ -161,24 +214,20 @@ impl Worker {
 
     /// Takes out the samples that draw from this row: all of them right after the prompt,
     /// one afterwards; none from a row inside the prompt, whose successor is known.
-    fn collect_draws(
-        &mut self,
-        row: &LogitRow,
-        logits: &[f32],
-        draws: &mut Vec<Draw>,
-    ) -> Result<(), RequestError> {
+    fn ask_draws(&mut self, row: &LogitRow, index_of_row: usize, asked: &mut Asked) {
         let Some(Job::Generate(job)) = self.jobs.get_mut(&row.owner.job).map(|e| &mut e.job) else {
-            return Ok(());
+            return;
         };
-        if let Some(k) = job.prompt_logprobs
-            && let Some(next) = job.prompt.get(row.position + 1)
-        {
-            let scored = decoding::logprob_of(logits, *next, 0.0, k);
-            job.prompt_scores
-                .push(scored.map_err(|error| draw_error(&error, row.position))?);
-        }
-        if row.position + 1 < job.prompt.len() {
-            return Ok(());
+        if let Some(next) = job.prompt.get(row.position + 1) {
+            if let Some(top) = job.prompt_logprobs {
+                asked.scores.push(ScoreQuestion {
+                    row: index_of_row,
+                    tokens: vec![*next],
+                    top,
+                });
+                asked.scored_rows.push(*row);
+            }
+            return;
         }
         let is_first = row.position + 1 == job.prompt.len();
         let samples = if is_first {
@@ -195,47 +244,60 @@ impl Worker {
         }
         for index in samples {
             if let Some(decoding) = job.take_decoding(index) {
-                let (job, seq, row) = (row.owner.job, row.seq, row.row);
-                draws.push(Draw {
-                    job,
-                    seq,
-                    row,
+                asked.draws.push(Draw {
+                    job: row.owner.job,
+                    seq: row.seq,
+                    row: index_of_row,
                     decoding,
-                    outcome: None,
+                    state: DrawState::Waiting,
                 });
             }
         }
-        Ok(())
     }
 
-    /// Adds the row's targets to their request; true if its sequence has no more to read.
-    fn record_scores(&mut self, row: &LogitRow, logits: &[f32]) -> Result<bool, RequestError> {
-        let Some(Job::Score(job)) = self.jobs.get_mut(&row.owner.job).map(|e| &mut e.job) else {
-            return Ok(true);
+    /// The labels' tokens that follow this row.
+    fn ask_scores(&self, row: &LogitRow, index_of_row: usize, asked: &mut Asked) {
+        let Some(Job::Score(job)) = self.jobs.get(&row.owner.job).map(|e| &e.job) else {
+            return;
         };
-        let part = &job.parts[row.owner.part];
-        let here = part
-            .targets
-            .iter()
-            .filter(|target| target.position == row.position);
-        let tokens: Vec<TokenId> = here.clone().map(|target| target.token).collect();
-        let logprobs = sampling::log_softmax_at(logits, &tokens)
-            .map_err(|error| draw_error(&error, row.position))?;
-        for (target, logprob) in here.zip(logprobs) {
-            job.logprobs[target.suffix][target.label] += f64::from(logprob);
+        let here = targets_at(job, row);
+        asked.scores.push(ScoreQuestion {
+            row: index_of_row,
+            tokens: here.map(|target| target.token).collect(),
+            top: 0,
+        });
+        asked.scored_rows.push(*row);
+    }
+
+    /// Adds log-probabilities to their request; true if its sequence has no more to read.
+    fn take_scores(
+        &mut self,
+        row: &LogitRow,
+        question: &ScoreQuestion,
+        answer: ScoreAnswer,
+    ) -> bool {
+        match self.jobs.get_mut(&row.owner.job).map(|e| &mut e.job) {
+            None => true,
+            Some(Job::Generate(job)) => {
+                let next = question.tokens[0];
+                job.prompt_scores.push(token_logprob(next, 0.0, answer));
+                false
+            }
+            Some(Job::Score(job)) => {
+                let here: Vec<ScoreTarget> = targets_at(job, row).copied().collect();
+                for (target, logprob) in here.iter().zip(&answer.logprobs) {
+                    job.logprobs[target.suffix][target.label] += f64::from(*logprob);
+                }
+                let targets = &job.parts[row.owner.part].targets;
+                let is_last = targets.iter().all(|target| target.position <= row.position);
+                if is_last {
+                    let sequence = self.scheduler.sequence(row.seq);
+                    job.usage.cached_tokens += sequence.map_or(0, |s| s.num_cached());
+                    job.parts_left -= 1;
+                }
+                is_last
+            }
         }
-        let is_last = part
-            .targets
-            .iter()
-            .all(|target| target.position <= row.position);
-        if is_last {
-            job.usage.cached_tokens += self
-                .scheduler
-                .sequence(row.seq)
-                .map_or(0, |s| s.num_cached());
-            job.parts_left -= 1;
-        }
-        Ok(is_last)
     }
 
     /// Applies the draws to their requests and the step to the scheduler.
@@ -249,15 +311,13 @@ impl Worker {
         let mut going_on: BTreeMap<SeqId, Vec<(JobId, usize, TokenId)>> = BTreeMap::new();
         for draw in draws {
             let index = draw.decoding.index();
-            let drawn = match draw
-                .outcome
-                .expect("read_logits draws every sample it collects")
-            {
-                Ok(drawn) => drawn,
-                Err(error) => {
+            let drawn = match draw.state {
+                DrawState::Done(Ok(drawn)) => drawn,
+                DrawState::Done(Err(error)) => {
                     failures.push((draw.job, error));
                     continue;
                 }
+                _ => unreachable!("take_answers ends every draw"),
             };
             self.stats.num_tokens_drawn += 1;
             let parts = going_on.entry(draw.seq).or_default();
@@ -351,4 +411,38 @@ impl Worker {
             }
         }
     }
+}
+
+/// Seconds since it was looked at last.
+struct Watch(Instant);
+
+impl Watch {
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        (now - std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
+}
+
+impl Draw {
+    /// The question, given away once.
+    fn question(&mut self) -> Option<DrawQuestion> {
+        match std::mem::replace(&mut self.state, DrawState::Waiting) {
+            DrawState::Asked(question) => Some(question),
+            other => {
+                self.state = other;
+                None
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(self.state, DrawState::Waiting)
+    }
+}
+
+/// The tokens of a score request that are looked up in this row.
+fn targets_at<'a>(job: &'a ScoreJob, row: &LogitRow) -> impl Iterator<Item = &'a ScoreTarget> {
+    let position = row.position;
+    let targets = job.parts[row.owner.part].targets.iter();
+    targets.filter(move |target| target.position == position)
 }

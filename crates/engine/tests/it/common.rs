@@ -33,12 +33,14 @@ pub(crate) const CONTEXT_TOKENS: usize = 400;
 
 /// A small random Llama (hidden 256, so that k-quants fit) with its matrices in `format`.
 pub(crate) fn load(format: GgmlDType) -> model::Llama {
+    files(format).load(&LoadOptions::default()).unwrap()
+}
+
+/// The files of the same.
+pub(crate) fn files(format: GgmlDType) -> ModelFiles {
     let config = config();
     let twin = gguf_twin(&config, &random_weights(&config, 3), format);
-    let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
-    ModelFiles::from_gguf(file)
-        .load(&LoadOptions::default())
-        .unwrap()
+    ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap())
 }
 
 /// The same in f32 with NaN for the embedding of one token.
@@ -68,13 +70,16 @@ fn config() -> ModelConfig {
 
 /// A tokenizer whose vocabulary covers the fixture's.
 pub(crate) fn text() -> Text {
-    let root =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/models/tiny/tiny.gguf");
-    let file = GgufFile::open(&root).unwrap();
+    static TINY: &[u8] = include_bytes!("../../../../tests/models/tiny/tiny.gguf");
+    let file = GgufFile::from_static(TINY).unwrap();
     Text::new(Tokenizer::from_gguf(&file).unwrap(), None, vec![2])
 }
 
 pub(crate) fn start(model: model::Llama, sizes: &Sizes) -> Engine {
+    start_replicas(vec![model], sizes)
+}
+
+pub(crate) fn start_replicas(models: Vec<model::Llama>, sizes: &Sizes) -> Engine {
     let config = EngineConfig {
         block_size: sizes.block_size,
         max_tokens_per_step: sizes.max_tokens_per_step,
@@ -82,7 +87,11 @@ pub(crate) fn start(model: model::Llama, sizes: &Sizes) -> Engine {
         prefix_cache: sizes.prefix_cache,
         ..EngineConfig::new(CONTEXT_TOKENS, sizes.kv_tokens, KvType::F32)
     };
-    Engine::start(Box::new(model), text(), config).unwrap()
+    let models = models
+        .into_iter()
+        .map(|model| Box::new(model) as Box<dyn model::CausalLm + Send>)
+        .collect();
+    Engine::start_replicas(models, text(), config).unwrap()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): reproducible choices for tests.

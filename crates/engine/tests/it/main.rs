@@ -7,5 +7,6 @@
 mod batching;
 mod common;
 mod grammars;
+mod replicas;
 mod requests;
 mod sharing;

@@ -75,6 +75,37 @@ pub(super) fn linear(
     linear.map_err(failed)
 }
 
+/// The bytes of a weight matrix in the format asked for, those of the file where it is the same.
+#[cfg(feature = "device")]
+pub(super) fn encoded<'a>(
+    name: &str,
+    raw: &RawTensor<'a>,
+    (load_as, role): (LoadAs, Role),
+) -> Result<(WeightFormat, std::borrow::Cow<'a, [u8]>), ModelError> {
+    const VALUES: usize = 1 << 22;
+    let (out, input) = (raw.shape[0], raw.shape[1]);
+    let format = target(name, raw, (load_as, role))?;
+    if format == raw.format {
+        return Ok((format, raw.bytes.into()));
+    }
+    let row_bytes = raw.bytes.len() / out;
+    let rows = (VALUES / input).max(1);
+    let mut values = vec![0.0; rows * input];
+    let mut encoded = Vec::new();
+    for part in raw.bytes.chunks(rows * row_bytes) {
+        let values = &mut values[..part.len() / row_bytes * input];
+        widen_into(part, raw.format, values);
+        let finite = is_dense(format) || values.iter().all(|value| value.is_finite());
+        if !finite {
+            let expected = "finite numbers, to be quantised";
+            return Err(ModelError::field(raw.path, name, expected, "others"));
+        }
+        let bytes = kernels::encode_rows(values, format, input);
+        encoded.extend(bytes.map_err(|source| ModelError::compute(name, source))?);
+    }
+    Ok((format, encoded.into()))
+}
+
 /// The format a matrix is to have in memory.
 fn target(
     name: &str,

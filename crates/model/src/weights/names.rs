@@ -104,7 +104,7 @@ pub(crate) enum Names {
 impl Names {
     pub(crate) fn of(files: &WeightFiles) -> Self {
         match files {
-            WeightFiles::SafeTensors(_) => Self::Transformers,
+            WeightFiles::SafeTensors(_) | WeightFiles::Random(_) => Self::Transformers,
             WeightFiles::Gguf(_) => Self::Gguf,
         }
     }

@@ -1,6 +1,6 @@
 //! Runs a model over one or several sequences and compares logits.
 
-use model::{AdapterId, CausalLm, ForwardBatch, KvPool, KvType, Llama, SequenceSpan};
+use model::{AdapterId, CausalLm, ForwardBatch, KvType, SequenceSpan};
 use std::ops::Range;
 
 pub(crate) const BLOCK: usize = 16;
@@ -40,7 +40,7 @@ pub(crate) fn batch(parts: &[Part<'_>]) -> ForwardBatch {
 
 /// Logits (T, V) of one sequence in a pool of its own, computed in chunks of these lengths.
 pub(crate) fn logits_in_chunks(
-    model: &Llama,
+    model: &dyn CausalLm,
     tokens: &[u32],
     chunks: &[usize],
     adapter: Option<AdapterId>,
@@ -49,7 +49,7 @@ pub(crate) fn logits_in_chunks(
     let count = tokens.len().div_ceil(BLOCK);
     // Blocks in falling order: nothing may rely on them being neighbours.
     let blocks: Vec<u32> = (0..count as u32).rev().collect();
-    let pool = KvPool::new(model.config(), count, BLOCK, kv_type).unwrap();
+    let pool = model.kv_pool(count, BLOCK, kv_type).unwrap();
     let (mut done, mut all) = (0, Vec::new());
     for chunk in chunks.iter().cycle() {
         let places = done..(done + chunk).min(tokens.len());

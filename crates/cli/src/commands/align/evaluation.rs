@@ -47,7 +47,7 @@ pub(super) fn evaluate(
     let identity = opened.identity(name)?;
     let asking = of.asking();
     let run = Run::open(folder, manifest(of, &asking, &identity), OnChange::Refuse)?;
-    let session = opened.start_with(&env.config, env.load(&opened)?, None)?;
+    let session = env.start(&opened)?;
     let report = drive(env, of, (&run, &session), (&identity, name, &asking))?;
     for line in session.speeds() {
         output::say(&line);

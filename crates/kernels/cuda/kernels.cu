@@ -1,0 +1,6 @@
+// All kernels, as one unit.
+#include "elementwise.cuh"
+#include "linear.cuh"
+#include "lora.cuh"
+#include "attention.cuh"
+#include "sample.cuh"

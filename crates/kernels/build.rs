@@ -19,9 +19,7 @@ fn device() {
     for name in ["CUDA_HOME", "CUDA_PATH", "PATH"] {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    let home = ["CUDA_HOME", "CUDA_PATH"]
-        .iter()
-        .find_map(|name| std::env::var_os(name));
+    let home = ["CUDA_HOME", "CUDA_PATH"].iter().find_map(std::env::var_os);
     let nvcc = home.map_or(PathBuf::from("nvcc"), |home| {
         PathBuf::from(home).join("bin/nvcc")
     });

@@ -218,18 +218,56 @@ fn turned(
     x
 }
 
+const HEADS: usize = 6;
+const KV_HEADS: usize = 2;
+const DIM: usize = 32;
+const WIDTH: usize = (HEADS + 2 * KV_HEADS) * DIM;
+const BLOCK_LEN: usize = 4;
+const CACHE: usize = 6 * KV_HEADS * BLOCK_LEN * DIM;
+const POSITIONS: [u32; 5] = [0, 1, 17, 63, 5];
+/// The last row pads the batch.
+const SLOTS: [u32; 5] = [3, 20, 9, 0, u32::MAX];
+
+/// The rotated q, the cache of k and that of v.
+fn rotation_twin(x: &[f32], rope: &Rope, norms: Option<(&[f32], &[f32])>) -> [Vec<f64>; 3] {
+    let values = |t: &candle_core::Tensor| t.to_vec2::<f32>().unwrap();
+    let (cosines, sines) = (values(rope.cos()), values(rope.sin()));
+    let [mut q, mut k, mut v] = [Vec::new(), vec![0.0; CACHE], vec![0.0; CACHE]];
+    for (row, x) in x.chunks(WIDTH).enumerate() {
+        let position = POSITIONS[row] as usize;
+        let angles = (&cosines[position][..], &sines[position][..]);
+        let heads: Vec<&[f32]> = x.chunks(DIM).collect();
+        for head in &heads[..HEADS] {
+            let norm = norms.map(|(q, _)| (q, 1e-6));
+            q.extend(turned(head, norm, angles, rope.layout()));
+        }
+        let slot = SLOTS[row] as usize;
+        for head in 0..if slot < CACHE { KV_HEADS } else { 0 } {
+            let at = (slot / BLOCK_LEN * KV_HEADS + head) * BLOCK_LEN + slot % BLOCK_LEN;
+            let at = at * DIM..(at + 1) * DIM;
+            let norm = norms.map(|(_, k)| (k, 1e-5));
+            k[at.clone()].copy_from_slice(&turned(
+                heads[HEADS + head],
+                norm,
+                angles,
+                rope.layout(),
+            ));
+            for (v, &x) in v[at].iter_mut().zip(heads[HEADS + KV_HEADS + head]) {
+                *v = f64::from(x);
+            }
+        }
+    }
+    [q, k, v]
+}
+
 /// f32 arithmetic: 2e-6.
 #[test]
 fn rotation_norms_and_the_cache_match_their_twin() {
     let device = device();
-    let (rows, heads, kv_heads, dim, block_len, blocks) = (5, 6, 2, 32, 4, 6);
-    let width = (heads + 2 * kv_heads) * dim;
-    let x = random(7, rows * width);
-    let (q_weight, k_weight) = (random(8, dim), random(9, dim));
-    let positions = [0, 1, 17, 63, 5];
-    // The last row pads the batch.
-    let slots = [3, 20, 9, 0, u32::MAX];
-    let frequencies: Vec<f64> = (0..dim / 2).map(|i| 0.5f64.powi(i as i32)).collect();
+    let rows = POSITIONS.len();
+    let x = random(7, rows * WIDTH);
+    let (q_weight, k_weight) = (random(8, DIM), random(9, DIM));
+    let frequencies: Vec<f64> = (0..DIM / 2).map(|i| 0.5f64.powi(i as i32)).collect();
     for (layout, normed) in [
         (RopeLayout::Halves, true),
         (RopeLayout::Halves, false),
@@ -237,18 +275,16 @@ fn rotation_norms_and_the_cache_match_their_twin() {
     ] {
         let rope = Rope::new(&frequencies, 64, layout).unwrap();
         let table = RopeTable::new(&device, &rope).unwrap();
-        let values = |t: &candle_core::Tensor| t.to_vec2::<f32>().unwrap();
-        let (cosines, sines) = (values(rope.cos()), values(rope.sin()));
         let qkv = upload(&device, &x);
-        let cache = || Buffer::<f32>::zeros(&device, blocks * kv_heads * block_len * dim).unwrap();
+        let cache = || Buffer::<f32>::zeros(&device, CACHE).unwrap();
         let (k, v) = (cache(), cache());
-        let (at, to) = (indices(&device, &positions), indices(&device, &slots));
+        let (at, to) = (indices(&device, &POSITIONS), indices(&device, &SLOTS));
         let (q_norm, k_norm) = (upload(&device, &q_weight), upload(&device, &k_weight));
-        let all = qkv.matrix(width);
+        let all = qkv.matrix(WIDTH);
         let arguments = RopeAndCache {
-            q: all.columns(0..heads * dim),
-            k: all.columns(heads * dim..(heads + kv_heads) * dim),
-            v: all.columns((heads + kv_heads) * dim..width),
+            q: all.columns(0..HEADS * DIM),
+            k: all.columns(HEADS * DIM..(HEADS + KV_HEADS) * DIM),
+            v: all.columns((HEADS + KV_HEADS) * DIM..WIDTH),
             table: &table,
             positions: at.view(),
             slots: to.view(),
@@ -263,47 +299,19 @@ fn rotation_norms_and_the_cache_match_their_twin() {
             kv: KvCache {
                 k: k.view(),
                 v: v.view(),
-                kv_heads,
-                block_len,
-                head_dim: dim,
+                kv_heads: KV_HEADS,
+                block_len: BLOCK_LEN,
+                head_dim: DIM,
             },
         };
         rope_and_cache(&device, &arguments, rows).unwrap();
-        let (after, k, v) = (qkv.read().unwrap(), k.read().unwrap(), v.read().unwrap());
-        let mut written = vec![false; k.len()];
-        for row in 0..rows {
-            let angles = (
-                &cosines[positions[row] as usize][..],
-                &sines[positions[row] as usize][..],
-            );
-            for head in 0..heads {
-                let at = row * width + head * dim;
-                let norm = normed.then_some((&q_weight[..], 1e-6));
-                assert_close(
-                    &after[at..at + dim],
-                    &turned(&x[at..at + dim], norm, angles, layout),
-                    2e-6,
-                );
-            }
-            if slots[row] == u32::MAX {
-                continue;
-            }
-            for head in 0..kv_heads {
-                let at = row * width + (heads + head) * dim;
-                let slot = slots[row] as usize;
-                let to =
-                    ((slot / block_len * kv_heads + head) * block_len + slot % block_len) * dim;
-                let norm = normed.then_some((&k_weight[..], 1e-5));
-                assert_close(
-                    &k[to..to + dim],
-                    &turned(&x[at..at + dim], norm, angles, layout),
-                    2e-6,
-                );
-                assert_eq!(v[to..to + dim], x[at + kv_heads * dim..][..dim]);
-                written[to..to + dim].fill(true);
-            }
-        }
-        assert!((0..k.len()).all(|i| written[i] || (k[i] == 0.0 && v[i] == 0.0)));
+        let norms = normed.then_some((&q_weight[..], &k_weight[..]));
+        let [q, k_cache, v_cache] = rotation_twin(&x, &rope, norms);
+        let turned = qkv.read().unwrap();
+        let turned = turned.chunks(WIDTH).flat_map(|row| &row[..HEADS * DIM]);
+        assert_close(&turned.copied().collect::<Vec<_>>(), &q, 2e-6);
+        assert_close(&k.read().unwrap(), &k_cache, 2e-6);
+        assert_close(&v.read().unwrap(), &v_cache, 0.0);
     }
 }
 

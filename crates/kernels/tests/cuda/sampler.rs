@@ -1,6 +1,6 @@
 use crate::reference::Random;
 use crate::{device, upload};
-use kernels::cuda::{Question, Sampler, SamplerLimits};
+use kernels::cuda::{Question, RawReport, Sampler, SamplerLimits};
 use kernels::sampling::{
     Penalties, SampleError, SamplingParams, Seen, apply_bias, apply_mask, apply_penalties,
     log_softmax_at, sample, top_logprobs, uniform,
@@ -97,28 +97,34 @@ fn compare(rows: &[Vec<f32>], questions: &[Owned], concurrent: usize) {
             },
             other => panic!("{what}: {other:?}"),
         }
-        match (answer.raw, top_logprobs(raw, question.top)) {
-            (Ok(report), Ok(top)) => {
-                let tokens =
-                    |list: &[(u32, f32)]| list.iter().map(|(token, _)| *token).collect::<Vec<_>>();
-                assert_eq!(tokens(&report.top), tokens(&top), "{what}");
-                let asked = log_softmax_at(raw, &question.asked).unwrap();
-                let got = report.top.iter().map(|(_, p)| *p).chain(report.asked);
-                let expected = top.iter().map(|(_, p)| *p).chain(asked);
-                got.zip(expected)
-                    .for_each(|(got, expected)| near(got, expected, &what));
-            }
-            (Err(got), Err(expected)) => {
-                assert_eq!(format!("{got:?}"), format!("{expected:?}"), "{what}")
-            }
-            other => panic!("{what}: {other:?}"),
-        }
+        compare_raw(answer.raw, raw, question, &what);
     }
     assert!(
         edges * 50 <= questions.len(),
         "{edges} of {} draws at an edge",
         questions.len()
     );
+}
+
+/// What is reported of a raw row.
+#[track_caller]
+fn compare_raw(got: Result<RawReport, SampleError>, raw: &[f32], question: &Owned, what: &str) {
+    match (got, top_logprobs(raw, question.top)) {
+        (Ok(report), Ok(top)) => {
+            let tokens =
+                |list: &[(u32, f32)]| list.iter().map(|(token, _)| *token).collect::<Vec<_>>();
+            assert_eq!(tokens(&report.top), tokens(&top), "{what}");
+            let asked = log_softmax_at(raw, &question.asked).unwrap();
+            let got = report.top.iter().map(|(_, p)| *p).chain(report.asked);
+            let expected = top.iter().map(|(_, p)| *p).chain(asked);
+            got.zip(expected)
+                .for_each(|(got, expected)| near(got, expected, what));
+        }
+        (Err(got), Err(expected)) => {
+            assert_eq!(format!("{got:?}"), format!("{expected:?}"), "{what}");
+        }
+        other => panic!("{what}: {other:?}"),
+    }
 }
 
 /// Where the sum of top-p reaches its goal but for the rounding of the CPU's f32 sums, one token

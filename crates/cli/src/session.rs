@@ -510,7 +510,7 @@ impl Opened {
         let engine = Engine::start_replicas(models, self.text.clone(), sizes)?;
         let mut names = Vec::new();
         for (name, adapter) in adapters {
-            engine.load_adapter(&name, adapter).wait()?;
+            engine.load_adapter(&name, &adapter).wait()?;
             names.push(name);
         }
         let model = &self.located.model;

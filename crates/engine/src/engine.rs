@@ -123,7 +123,7 @@ impl Engine {
 
     /// Makes `adapter` available to requests that name it; an adapter of the same name is
     /// replaced for requests that arrive later.
-    pub fn load_adapter(&self, name: &str, adapter: Adapter) -> Pending<()> {
+    pub fn load_adapter(&self, name: &str, adapter: &Adapter) -> Pending<()> {
         let (reply, answer) = pending();
         self.replicas.ask_all(
             reply,

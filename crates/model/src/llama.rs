@@ -298,8 +298,8 @@ impl Decoder {
         let logit_rows = Tensor::new(batch.logit_rows.as_slice(), &Device::Cpu)?;
         let mut x = self.embedding.rows(&batch.tokens)?;
         let mut normed = rms_norm(&x, &self.layers[0].attention_norm, self.config.rms_norm_eps)?;
-        for index in 0..self.layers.len() {
-            let mut mixed = self.attend(index, &normed, batch, &kv[index], all)?;
+        for (index, cache) in kv.iter().enumerate().take(self.layers.len()) {
+            let mut mixed = self.attend(index, &normed, batch, cache, all)?;
             let mut adapters = all;
             if index + 1 == self.layers.len() {
                 // From here on rows no longer meet: only those asked for go on.

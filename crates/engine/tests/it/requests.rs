@@ -321,7 +321,7 @@ fn adapters_in_one_batch_equal_adapters_alone() {
         let loaded = adapters.map(|name| model.load_adapter(&folder.join(name)).unwrap());
         let engine = start(model, sizes);
         for (name, adapter) in adapters.iter().zip(loaded) {
-            engine.load_adapter(name, adapter).wait().unwrap();
+            engine.load_adapter(name, &adapter).wait().unwrap();
         }
         engine
     };
@@ -359,7 +359,7 @@ fn adapters_in_one_batch_equal_adapters_alone() {
 
     // Swapping what a name means changes later requests, not the cache's answers.
     let swapped = load().load_adapter(&folder.join(adapters[1])).unwrap();
-    engine.load_adapter(adapters[0], swapped).wait().unwrap();
+    engine.load_adapter(adapters[0], &swapped).wait().unwrap();
     let second = Generate {
         adapter: Some(adapters[1].into()),
         ..requests[1].clone()

@@ -61,7 +61,7 @@ impl Samples {
             .start_with(&env.config, llama, Some(needed))?;
         let name = adapter.is_some().then(|| "trained".to_owned());
         if let Some(adapter) = adapter {
-            session.engine.load_adapter("trained", adapter).wait()?;
+            session.engine.load_adapter("trained", &adapter).wait()?;
         }
         let pending: Vec<_> = self
             .prompts

@@ -234,8 +234,14 @@ mod tests {
         let prompt: Vec<TokenId> = (0..100).collect();
         assert_eq!(router.choose(&prompt, &[0, 0]), 0);
         assert_eq!(router.choose(&prompt, &[SLACK_TOKENS, 0]), 0);
+        assert_eq!(
+            router.choose(&prompt, &[50_000, 40_000]),
+            0,
+            "not much more"
+        );
         assert_eq!(router.choose(&prompt, &[SLACK_TOKENS + 1, 0]), 1);
-        assert_eq!(router.choose(&prompt, &[50_000, 40_000]), 0, "both know it");
+        let chosen = router.choose(&prompt, &[50_000, 40_000]);
+        assert_eq!(chosen, 1, "both know it: the less busy");
     }
 
     #[test]

@@ -254,7 +254,11 @@ async fn question(
         // One constraint without a question does not end the row.
         let question = parse_whole::<Question>(&answer, "question").ok();
         let question = question.map(|one| one.question.trim().to_owned());
-        let question = question.filter(|text| is_question(text) && !is_cut(text, SENTENCE_CHARS));
+        let asks = |text: &str| match context.settings.compose_rounds {
+            Rounds::Checked => is_question(text),
+            Rounds::AsPublished => !text.is_empty(),
+        };
+        let question = question.filter(|text| asks(text) && !is_cut(text, SENTENCE_CHARS));
         if question.is_none() {
             llm.count("question.none", 1);
         }

@@ -45,7 +45,7 @@ impl Material<'_> {
 /// `bits` gives 64 random bits a call, for example those of a [`Draws`](super::Draws) or of any
 /// other generator. Equal bits give equal constraints. Counts are at least 2 where one would be
 /// trivial, `response_language` is never English, and every parameter is sensible by itself;
-/// [`conflict`] judges combinations.
+/// [`conflict`](super::conflict) judges combinations.
 pub fn sample(kind: Kind, material: &Material<'_>, bits: &mut dyn FnMut() -> u64) -> Constraint {
     use Constraint as C;
     match kind {

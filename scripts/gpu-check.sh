@@ -164,7 +164,8 @@ sanitizer() {
   grep -q 'ERROR SUMMARY: 0 errors' "$out/logs/sanitizer.log" && echo "note: memcheck found nothing"
 }
 
-# bench FILE TARGETS ARGS…: measurements as JSON with targets (phase:rows=share) held against them.
+# bench FILE TARGETS ARGS…: measurements as JSON with targets held against them: phase=share or
+# phase:rows=share of the machine's own limit, phase>tokens a second.
 bench() {
   local file=$out/$1.json targets=$2; shift 2
   "$bin" bench engine --json --device "$device" "$@" >"$file" || return 1
@@ -172,6 +173,7 @@ bench() {
 import json, sys
 result = json.load(open(sys.argv[1]))
 targets = dict(t.split("=") for t in sys.argv[2].split() if "=" in t)
+rates = dict(t.split(">") for t in sys.argv[2].split() if ">" in t)
 notes, missed = [], 0
 for m in result["measurements"]:
     target = targets.get(f"{m['phase']}:{m['rows']}", targets.get(m["phase"]))
@@ -180,6 +182,10 @@ for m in result["measurements"]:
     if target and share < float(target):
         missed += 1
         text += f" (target {100 * float(target):.0f} %)"
+    rate = rates.get(m["phase"])
+    if rate and m["tok_per_s"] < float(rate):
+        missed += 1
+        text += f" (target {rate}/s)"
     notes.append(text)
 print("figures:", json.dumps(result))
 print("note:", ", ".join(notes), f"| memory {result['read_bytes_per_s'] / 1e9:.0f} GB/s, products {result['product_flops'] / 1e12:.2f} Tflop/s")
@@ -237,7 +243,8 @@ step decode-prefill 400 $b "bench decode-prefill 'decode=0.7 prefill=0.55' --sha
 step decode-deterministic 300 $b "bench decode-deterministic '' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1 --deterministic"
 step decode-q4_k 300 $b "bench decode-q4_k '' --shape $shape --quant q4_k --rows ${rows%%,*},8,64 --prompt-tokens $context --new-tokens $new --repeat 1"
 step decode-q8_0 300 $b "bench decode-q8_0 '' --shape $shape --quant q8_0 --rows ${rows%%,*},8,64 --prompt-tokens $context --new-tokens $new --repeat 1"
-step mix 300 $b "bench mix '' --shape $shape --mix ultraif --instructions $count"
+step decode-f8-cache 300 $b "bench decode-f8-cache '' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1 $([ $on_gpu = no ] || echo --kv-dtype f8)"
+step mix 300 $b "bench mix 'mix>12000' --shape $shape --mix ultraif --instructions $count"
 step order 590 $b "order $seeds $scale"
 if [ $on_gpu = yes ]; then step peer 590 $b "peer $count"; else step peer 300 $b "peer 2 --samples 2 --prompt 24 --written 12"; fi
 

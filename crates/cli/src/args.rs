@@ -170,6 +170,9 @@ pub(crate) enum KvDtypeArg {
     F16,
     /// On a GPU
     Bf16,
+    /// E4M3, half of f16; on a GPU
+    #[value(alias = "fp8")]
+    F8,
 }
 
 /// How tokens are drawn.

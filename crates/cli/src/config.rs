@@ -55,7 +55,7 @@ const KEYS: &[Key] = &[
     key("engine.kv_tokens", Kind::Integer(1), None),
     key(
         "engine.kv_dtype",
-        Kind::OneOf(&["f32", "f16", "bf16"]),
+        Kind::OneOf(&["f32", "f16", "bf16", "f8"]),
         None,
     ),
     key("engine.devices", Kind::Text, Some("\"cpu\"")),
@@ -711,10 +711,10 @@ mod tests {
                 "--set: `sampling.top_k`: expected a whole number, at least 0, got -1",
             ),
             (
-                "[engine]\nkv_dtype = \"f8\"\n",
+                "[engine]\nkv_dtype = \"q8\"\n",
                 &[],
                 &[],
-                "`engine.kv_dtype`: expected f32 or f16 or bf16, got \"f8\"",
+                "`engine.kv_dtype`: expected f32 or f16 or bf16 or f8, got \"q8\"",
             ),
             ("[engine\n", &[], &[], "is not valid TOML"),
             (

@@ -160,6 +160,7 @@ mod with {
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f32") => KvType::F32,
             Some("bf16") => KvType::BF16,
+            Some("f8") => KvType::F8,
             _ => KvType::F16,
         };
         let load = LoadOptions {

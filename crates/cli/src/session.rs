@@ -449,7 +449,9 @@ impl Opened {
         };
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f16") => KvType::F16,
-            Some("bf16") => return Err(Failure::usage("--kv-dtype bf16: only on a GPU")),
+            Some(name @ ("bf16" | "f8")) => {
+                return Err(Failure::usage(format!("--kv-dtype {name}: only on a GPU")));
+            }
             Some(_) => KvType::F32,
             None => model.default_kv_type(),
         };

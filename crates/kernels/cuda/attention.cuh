@@ -187,6 +187,7 @@ template <class T, int D, int HEADS> struct RowAttention {
 ATTEND_ROWS_OF(f32, float)
 ATTEND_ROWS_OF(f16, f16)
 ATTEND_ROWS_OF(bf16, bf16)
+ATTEND_ROWS_OF(f8, f8)
 
 // Puts the splits of every row and head together, in their order.
 KERNEL(combine_splits, 128, (AttentionArguments a, unsigned head_dim)) {
@@ -386,13 +387,9 @@ template <class T, int D> struct TileAttention {
         SHARED(__nv_bfloat16, weights, 64 * 72);                               \
         TileAttention<T, D>{a, kv, scores, weights}.run();                     \
     }
-ATTEND_TILES(bf16, bf16, 16)
-ATTEND_TILES(bf16, bf16, 32)
-ATTEND_TILES(bf16, bf16, 64)
-ATTEND_TILES(bf16, bf16, 96)
-ATTEND_TILES(bf16, bf16, 128)
-ATTEND_TILES(f16, f16, 16)
-ATTEND_TILES(f16, f16, 32)
-ATTEND_TILES(f16, f16, 64)
-ATTEND_TILES(f16, f16, 96)
-ATTEND_TILES(f16, f16, 128)
+#define ATTEND_TILES_OF(NAME, T)                                                           \
+    ATTEND_TILES(NAME, T, 16) ATTEND_TILES(NAME, T, 32) ATTEND_TILES(NAME, T, 64)            \
+    ATTEND_TILES(NAME, T, 96) ATTEND_TILES(NAME, T, 128)
+ATTEND_TILES_OF(bf16, bf16)
+ATTEND_TILES_OF(f16, f16)
+ATTEND_TILES_OF(f8, f8)

@@ -13,6 +13,8 @@ pub enum KvType {
     F16,
     /// Half the memory; rounds K and V to 8 bits, but never overflows. On a GPU only.
     BF16,
+    /// A quarter of the memory (E4M3): rounds K and V to 4 bits and cuts them at 448. On a GPU only.
+    F8,
 }
 
 impl KvType {
@@ -21,6 +23,7 @@ impl KvType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::F8 => 1,
         }
     }
 }
@@ -59,8 +62,9 @@ impl KvPool {
         let dtype = match kv_type {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
-            KvType::BF16 => {
-                let problem = "a KV pool in bf16 on the processor; expected f32 or f16".into();
+            KvType::BF16 | KvType::F8 => {
+                let problem =
+                    format!("a KV pool of {kv_type:?} on the processor; expected F32 or F16");
                 return Err(ModelError::Batch { problem });
             }
         };

@@ -94,6 +94,23 @@ fn bf16_logits_are_near() {
     }
 }
 
+/// A cache of eight bits: three bits of fraction in every K and V, by rows and by tiles; f32
+/// weights, so that nothing else is rounded as much.
+#[test]
+fn logits_with_a_cache_of_eight_bits_are_near() {
+    for name in ["llama3_1", "qwen3"] {
+        let golden = Golden::read(&fixtures::folder(name));
+        for determinism in [Determinism::Loose, Determinism::Strict] {
+            let model = on_device(&folder(name), options(LoadAs::F32, KvType::F8, determinism));
+            let found = logits_in_chunks(&model, &golden.tokens(33), &[30, 1], None, KvType::F8);
+            let whole = relative_l2(&found, golden.logits("logits", 33));
+            println!("{name}, {determinism:?}: {whole:.2e}");
+            assert!(whole < 5e-2, "{name}, {determinism:?}: {whole:e}");
+            assert!(whole > 1e-4, "{name}: nothing was rounded");
+        }
+    }
+}
+
 /// A Llama 3.1 in small whose rows are whole blocks of every format.
 fn wide_config() -> ModelConfig {
     let text = r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 256,

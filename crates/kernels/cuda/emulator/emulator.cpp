@@ -274,6 +274,27 @@ unsigned short float_to_half(float x) {
     return static_cast<unsigned short>(sign | (rounded - 0x38000000u) >> 13);
 }
 
+float f8_to_float(unsigned char bits) {
+    const unsigned exponent = bits >> 3 & 15, fraction = bits & 7;
+    const bool negative = (bits & 0x80) != 0;
+    float x = static_cast<float>(fraction) * 0x1p-9f;
+    if (exponent == 15 && fraction == 7) x = __uint_as_float(0x7fc00000u);
+    else if (exponent != 0) x = __uint_as_float((exponent + 120) << 23 | fraction << 20);
+    return negative ? -x : x;
+}
+
+unsigned char float_to_f8(float x) {
+    const unsigned bits = __float_as_uint(x), sign = bits >> 24 & 0x80, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return static_cast<unsigned char>(sign | 0x7f);
+    if (magnitude >= 0x43e00000u) return static_cast<unsigned char>(sign | 0x7e); // 448 and beyond
+    if (magnitude < 0x3c800000u) { // below the smallest normal number: steps of 2^-9
+        const float scaled = __uint_as_float(magnitude) * 0x1p9f;
+        return static_cast<unsigned char>(sign | static_cast<unsigned>(std::nearbyintf(scaled)));
+    }
+    const unsigned rounded = magnitude + 0x7ffff + (magnitude >> 20 & 1);
+    return static_cast<unsigned char>(sign | (rounded - 0x3c000000u) >> 20);
+}
+
 } // namespace emulator
 
 namespace {

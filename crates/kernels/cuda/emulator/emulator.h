@@ -44,6 +44,8 @@ void* dynamic_shared();
 
 float half_to_float(unsigned short bits);
 unsigned short float_to_half(float x);
+float f8_to_float(unsigned char bits);
+unsigned char float_to_f8(float x);
 inline unsigned short float_to_bf16(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);

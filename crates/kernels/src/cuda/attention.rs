@@ -12,7 +12,7 @@ pub const SPLIT: usize = 256;
 /// Head sizes that kernels are compiled for.
 const HEAD_DIMS: [usize; 5] = [16, 32, 64, 96, 128];
 
-/// Keys and values of one layer: (B, Hkv, N, D) each, f32, f16 or bf16. The pool must have been
+/// Keys and values of one layer: (B, Hkv, N, D) each, f32, f16, bf16 or f8. The pool must have been
 /// zeroed once ([`super::Buffer::zeros`]): what was never written is multiplied by weights of 0.
 #[derive(Debug, Clone, Copy)]
 pub struct KvCache<'a> {
@@ -36,7 +36,7 @@ impl KvCache<'_> {
 
     pub(super) fn check(&self, op: &'static str) -> Result<()> {
         let block = self.kv_heads * self.block_len * self.head_dim;
-        let kinds = [Kind::F32, Kind::F16, Kind::BF16];
+        let kinds = [Kind::F32, Kind::F16, Kind::BF16, Kind::F8];
         if block == 0
             || self.k.len == 0
             || !self.k.len.is_multiple_of(block)
@@ -91,8 +91,8 @@ pub enum AttentionKernel {
         /// At least the splits of the longest context, else its rows come out as NaN.
         splits: usize,
     },
-    /// 64 rows of a span at a time on tensor cores (bf16 products): for prompts. The cache is f16
-    /// or bf16.
+    /// 64 rows of a span at a time on tensor cores (bf16 products): for prompts. The cache is f16,
+    /// bf16 or f8.
     Tiles {
         /// At least the rows of the longest span (rows beyond are left out).
         longest: usize,
@@ -229,7 +229,7 @@ fn attend_tiles(device: &Device, a: &Attention<'_>, longest: usize) -> Result<()
     let op = "paged_attention";
     a.check(op, 0)?;
     if a.kv.k.kind == Kind::F32 {
-        let problem = "tensor cores want a cache of f16 or bf16, this one is f32".to_owned();
+        let problem = "tensor cores want a cache of f16, bf16 or f8, this one is f32".to_owned();
         return Err(KernelError::Invalid { op, problem });
     }
     if longest == 0 || a.spans.count == 0 {

@@ -15,6 +15,8 @@ pub enum Kind {
     F16,
     /// The upper half of an f32.
     BF16,
+    /// Eight bits, E4M3: three of fraction, at most 448.
+    F8,
     /// Indices and bit masks.
     U32,
     /// Encoded blocks.
@@ -27,7 +29,7 @@ impl Kind {
     /// Bytes of an element.
     pub fn bytes(self) -> usize {
         match self {
-            Self::U8 => 1,
+            Self::U8 | Self::F8 => 1,
             Self::F16 | Self::BF16 => 2,
             Self::F32 | Self::U32 => 4,
             Self::U64 => 8,
@@ -39,6 +41,7 @@ impl Kind {
         match self {
             Self::F32 => 0,
             Self::F16 => 1,
+            Self::F8 => 3,
             _ => 2,
         }
     }
@@ -48,6 +51,7 @@ impl Kind {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::BF16 => "bf16",
+            Self::F8 => "f8",
             Self::U32 => "u32",
             Self::U8 => "u8",
             Self::U64 => "u64",
@@ -73,7 +77,7 @@ macro_rules! elements {
         }
     )*};
 }
-elements!(f32 => F32, half::f16 => F16, half::bf16 => BF16, u32 => U32, u8 => U8, u64 => U64);
+elements!(f32 => F32, half::f16 => F16, half::bf16 => BF16, float8::F8E4M3 => F8, u32 => U32, u8 => U8, u64 => U64);
 
 /// `len` elements on a device, freed when dropped.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use crate::error::{KernelError, Result};
 use crate::rope::{Rope, RopeLayout};
 
 /// Types that results can be written as.
-const NUMBERS: &[Kind] = &[Kind::F32, Kind::F16, Kind::BF16];
+const NUMBERS: &[Kind] = &[Kind::F32, Kind::F16, Kind::BF16, Kind::F8];
 const F32: &[Kind] = &[Kind::F32];
 
 /// Weights of a root-mean-square norm.

@@ -1,6 +1,7 @@
 use crate::reference::{Random, assert_close, reference_attention, values};
 use crate::{device, indices, upload};
 use candle_core::{DType, Device as Host, Tensor};
+use float8::F8E4M3;
 use half::{bf16, f16};
 use kernels::cuda::{
     Attention, AttentionKernel, Buffer, Device, Element, Kind, KvCache, SPLIT, Spans, View,
@@ -28,6 +29,7 @@ enum Cache {
     F32(Buffer<f32>),
     F16(Buffer<f16>),
     BF16(Buffer<bf16>),
+    F8(Buffer<F8E4M3>),
 }
 
 impl Cache {
@@ -47,6 +49,7 @@ impl Cache {
         match kind {
             Kind::F16 => Self::F16(make(device, values, f16::from_f32, f16::to_f32)),
             Kind::BF16 => Self::BF16(make(device, values, bf16::from_f32, bf16::to_f32)),
+            Kind::F8 => Self::F8(make(device, values, F8E4M3::from_f32, |x| x.to_f32())),
             _ => Self::F32(make(device, values, |x| x, |x| x)),
         }
     }
@@ -56,6 +59,7 @@ impl Cache {
             Self::F32(buffer) => buffer.view(),
             Self::F16(buffer) => buffer.view(),
             Self::BF16(buffer) => buffer.view(),
+            Self::F8(buffer) => buffer.view(),
         }
     }
 }
@@ -201,6 +205,9 @@ fn rows_match_their_twin() {
         (8, 1, 8, 32, Kind::F16),
         (7, 1, 5, 16, Kind::F32),
         (6, 2, 32, 96, Kind::BF16),
+        (4, 1, 16, 128, Kind::F8),
+        (2, 2, 16, 16, Kind::F8),
+        (2, 1, 16, 96, Kind::F8),
     ];
     for shape in shapes {
         // One row each, at contexts that end in, at and behind a block and a split; and a prompt.
@@ -221,6 +228,7 @@ fn tiles_match_their_twin() {
         (2, 1, 8, 32, Kind::F16),
         (3, 1, 5, 16, Kind::BF16),
         (2, 1, 32, 96, Kind::BF16),
+        (2, 1, 16, 64, Kind::F8),
     ];
     for shape in shapes {
         // A whole prompt of several tiles, a part of one behind a context, and single rows.

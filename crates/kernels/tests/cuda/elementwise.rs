@@ -1,5 +1,6 @@
 use crate::reference::assert_close;
 use crate::{device, indices, random, upload, widen};
+use float8::F8E4M3;
 use half::bf16;
 use kernels::cuda::{
     Buffer, CudaLinear, KvCache, Norm, RopeAndCache, RopeTable, add_rms_norm, cast, copy_blocks,
@@ -153,6 +154,37 @@ fn casts_round_as_the_host_does_and_rows_are_gathered() {
             out[row * columns..][..columns],
             x[from * columns..][..columns]
         );
+    }
+}
+
+/// Every code, every value between two codes, and what is too large or no number, as the
+/// `float8` crate has them.
+#[test]
+fn eight_bits_round_as_the_host_does() {
+    let device = device();
+    let codes: Vec<F8E4M3> = (0..=255).map(F8E4M3::from_bits).collect();
+    let input = Buffer::from_slice(&device, &codes).unwrap();
+    let wide = upload(&device, &vec![0.0; 256]);
+    cast(&device, input.matrix(256), 1, wide.matrix(256)).unwrap();
+    let wide = wide.read().unwrap();
+    for (code, &found) in codes.iter().zip(&wide) {
+        let expected = code.to_f32();
+        let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
+        assert!(same, "{:#x}: {found}, expected {expected}", code.to_bits());
+    }
+    let mut x: Vec<f32> = vec![449.0, 463.9, 464.0, 1e9, f32::INFINITY, 1e-3, 1e-12, f32::NAN];
+    for pair in wide[..127].windows(2) {
+        let middle = (pair[0] + pair[1]) / 2.0;
+        x.extend([pair[0], middle, middle.next_down(), middle.next_up()]);
+    }
+    x.extend(x.clone().iter().map(|x| -x));
+    let out = Buffer::<F8E4M3>::zeros(&device, x.len()).unwrap();
+    let input = upload(&device, &x);
+    cast(&device, input.matrix(x.len()), 1, out.matrix(x.len())).unwrap();
+    for (x, found) in x.iter().zip(out.read().unwrap()) {
+        let expected = F8E4M3::from_f32(*x);
+        let same = found.to_bits() == expected.to_bits() || x.is_nan() && found.to_f32().is_nan();
+        assert!(same, "{x:e}: {}, expected {}", found.to_f32(), expected.to_f32());
     }
 }
 

@@ -1,6 +1,7 @@
 //! K and V on a device.
 
 use crate::{KvType, ModelConfig};
+use float8::F8E4M3;
 use half::{bf16, f16};
 use kernels::cuda::{Buffer, Device, KvCache, View, copy_blocks};
 use std::cell::RefCell;
@@ -30,6 +31,7 @@ enum Values {
     F32(Buffer<f32>),
     F16(Buffer<f16>),
     BF16(Buffer<bf16>),
+    F8(Buffer<F8E4M3>),
 }
 
 impl CudaKv {
@@ -46,6 +48,7 @@ impl CudaKv {
                 KvType::F32 => Values::F32(Buffer::zeros(device, len)?),
                 KvType::F16 => Values::F16(Buffer::zeros(device, len)?),
                 KvType::BF16 => Values::BF16(Buffer::zeros(device, len)?),
+                KvType::F8 => Values::F8(Buffer::zeros(device, len)?),
             })
         };
         let layers = (0..config.num_layers)
@@ -96,6 +99,7 @@ impl Values {
             Self::F32(buffer) => buffer.view(),
             Self::F16(buffer) => buffer.view(),
             Self::BF16(buffer) => buffer.view(),
+            Self::F8(buffer) => buffer.view(),
         }
     }
 }

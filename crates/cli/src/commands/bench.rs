@@ -61,7 +61,7 @@ pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
         .model
         .settings()
         .into_iter()
-        .chain(args.shape_setting())
+        .chain(args.settings())
     {
         env.config.insert(setting)?;
     }

@@ -578,9 +578,13 @@ impl Simulation {
                 row => row.ok_or("an unknown row failed")?,
             };
             if self.rng.one_in(2) {
+                // Often longer than before: it then looks for all that the failed step published.
+                let mut tokens = row.tokens;
+                let num_new = self.rng.below(3).min(row.max_len - tokens.len());
+                tokens.extend(self.rng.tokens(num_new));
                 let new = NewSequence {
-                    logits: self.any_logits(0, row.tokens.len()),
-                    tokens: row.tokens,
+                    logits: self.any_logits(0, tokens.len()),
+                    tokens,
                     max_len: row.max_len,
                     adapter: row.weights.adapter,
                     priority: Priority::default(),

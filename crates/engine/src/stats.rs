@@ -73,7 +73,11 @@ impl EngineStats {
         let live = plan.spans.iter().filter(|span| is_live(span.seq));
         let (mut prefilled, mut decoded) = (0, 0);
         for len in live.map(|span| span.query.len() as u64) {
-            *(if len > 1 { &mut prefilled } else { &mut decoded }) += len;
+            *(if len > 1 {
+                &mut prefilled
+            } else {
+                &mut decoded
+            }) += len;
         }
         self.num_tokens_prefilled += prefilled;
         self.num_tokens_decoded += decoded;

@@ -215,8 +215,7 @@ impl Worker {
             // Asked before the logits are there: a grammar thinks while a device computes.
             let mut asked = self.ask(chunk);
             self.stats.sampling_seconds += watch.lap();
-            let is_later =
-                self.overlap == Overlap::On && is_one_chunk && asked.scores.is_empty();
+            let is_later = self.overlap == Overlap::On && is_one_chunk && asked.scores.is_empty();
             if !is_later && let Some(before) = before.take() {
                 // A device keeps the answers to the last two questions only.
                 self.wait(before);

@@ -457,11 +457,7 @@ impl CudaLogits<'_> {
     }
 
     /// `numbers`: of the questions that draw.
-    fn start(
-        &self,
-        questions: &[Question<'_>],
-        numbers: Vec<u32>,
-    ) -> Result<Asked, ModelError> {
+    fn start(&self, questions: &[Question<'_>], numbers: Vec<u32>) -> Result<Asked, ModelError> {
         self.check()?;
         let mut state = self.model.state.borrow_mut();
         state.questions = numbers;

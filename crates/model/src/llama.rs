@@ -8,11 +8,11 @@ use crate::weights::{
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
+use kernels::sampling::SampleError;
 use kernels::{
     KvLayer, Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache,
     swiglu,
 };
-use kernels::sampling::SampleError;
 use std::collections::BTreeMap;
 use std::ops::{Index, Range};
 use std::path::Path;

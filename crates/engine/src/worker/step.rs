@@ -56,23 +56,15 @@ struct Asked {
     draws: Vec<Draw>,
 }
 
-/// The answers, in the order of the questions.
-struct Answers {
-    scores: Vec<Result<ScoreAnswer, SampleError>>,
-    draws: DrawAnswers,
-}
-
-enum DrawAnswers {
-    Known(Vec<Result<DrawAnswer, SampleError>>),
-    /// To be waited for.
-    Later(Draws),
-}
-
-/// A step that was given to the model, with what was asked of it.
+/// A step that was given to the model, what was asked of it, and the answers in their order.
 pub(super) struct Flight {
     plan: StepPlan,
     asked: Asked,
-    answers: Result<Answers, String>,
+    scores: Vec<Result<ScoreAnswer, SampleError>>,
+    draws: Vec<Result<DrawAnswer, SampleError>>,
+    /// Draws that are to be waited for: a device is at work on them.
+    later: Option<Draws>,
+    error: Option<String>,
     started: Instant,
     forward_seconds: f64,
 }
@@ -84,8 +76,6 @@ struct Outcome {
     results: BTreeMap<SeqId, Advance>,
     failures: Vec<(JobId, RequestError)>,
 }
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 impl Worker {
     /// Decides the step after `flight` as if every sample in it went on. `None` if what it asks
@@ -111,50 +101,35 @@ impl Worker {
     /// Gives the model a step, then takes the answers to the one `before` it; the new one's are
     /// taken, too, unless a device is still at work on them.
     pub(super) fn step(&mut self, plan: StepPlan, mut before: Option<Flight>) {
-        let mut flight = Flight {
-            plan,
-            asked: Asked::default(),
-            answers: Err(String::new()),
-            started: Instant::now(),
-            forward_seconds: 0.0,
-        };
-        let answers = self.compute(&mut flight, before.as_mut());
-        flight.answers = answers.map_err(|error| error.to_string());
+        let mut flight = Flight::new(plan);
+        let computed = self.compute(&mut flight, before.as_mut());
+        flight.error = computed.err().map(|error| error.to_string());
         if let Some(mut before) = before {
             self.wait(&mut before);
-            if let Err(error) = &before.answers {
+            if let Some(error) = &before.error {
                 // Nothing that follows a failed step is worth anything.
                 self.take_back(flight.plan, error);
                 return self.take_back(before.plan, error);
             }
             self.land(before);
         }
-        match &flight.answers {
-            Ok(answers) if matches!(answers.draws, DrawAnswers::Later(_)) => {
-                self.flight = Some(flight);
-            }
-            _ => self.land(flight),
+        match flight.later {
+            Some(_) => self.flight = Some(flight),
+            None => self.land(flight),
         }
     }
 
     /// Takes the answers to a step and hands its results to the requests.
     pub(super) fn land(&mut self, mut flight: Flight) {
         self.wait(&mut flight);
-        let Flight {
-            plan,
-            asked,
-            answers,
-            forward_seconds,
-            ..
-        } = flight;
-        let answers = match answers {
-            Ok(answers) => answers,
-            Err(error) => return self.take_back(plan, &error),
-        };
+        if let Some(error) = &flight.error {
+            return self.take_back(flight.plan, error);
+        }
         let is_live = |seq| self.scheduler.sequence(seq).is_some();
-        self.stats.count(&plan, is_live, forward_seconds);
+        self.stats
+            .count(&flight.plan, is_live, flight.forward_seconds);
         let mut watch = Watch(Instant::now());
-        let outcome = self.take_answers(asked, answers);
+        let (plan, outcome) = self.take_answers(flight);
         self.stats.sampling_seconds += watch.lap();
         self.commit(plan, outcome);
     }
@@ -174,24 +149,16 @@ impl Worker {
 
     /// Waits until the answers are there.
     fn wait(&mut self, flight: &mut Flight) {
-        let later = |answers: &mut Answers| match &mut answers.draws {
-            DrawAnswers::Known(_) => None,
-            draws => match std::mem::replace(draws, DrawAnswers::Known(Vec::new())) {
-                DrawAnswers::Later(later) => Some(later),
-                DrawAnswers::Known(_) => None,
-            },
-        };
-        let Some(later) = flight.answers.as_mut().ok().and_then(later) else {
+        let Some(later) = flight.later.take() else {
             return;
         };
-        match (self.model.drawn(later), &mut flight.answers) {
-            (Ok(drawn), Ok(answers)) => answers.draws = DrawAnswers::Known(drawn),
-            (Err(error), answers) => *answers = Err(error.to_string()),
-            (Ok(_), Err(_)) => {}
+        match self.model.drawn(later) {
+            Ok(draws) => flight.draws = draws,
+            Err(error) => flight.error = Some(error.to_string()),
         }
         let begin = flight.started.max(self.landed);
         self.landed = Instant::now();
-        flight.forward_seconds += (self.landed - begin).as_secs_f64();
+        flight.forward_seconds = (self.landed - begin).as_secs_f64();
     }
 
     /// Runs the model, then asks its logits, some rows at a time, where they are.
@@ -199,7 +166,7 @@ impl Worker {
         &mut self,
         flight: &mut Flight,
         mut before: Option<&mut Flight>,
-    ) -> Result<Answers, Failure> {
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         let rows = self.logit_rows(&flight.plan);
         let mut watch = Watch(Instant::now());
         self.kv.copy_blocks(&flight.plan.copies)?;
@@ -208,7 +175,6 @@ impl Worker {
         flight.forward_seconds = watch.lap();
         let most = self.model.logit_rows_max();
         let is_one_chunk = rows.iter().all(|row| row.row < most);
-        let (mut scores, mut draws) = (Vec::new(), Vec::new());
         for chunk in rows.chunk_by(|a, b| a.row / most == b.row / most) {
             let first = chunk[0].row;
             let len = chunk[chunk.len() - 1].row - first + 1;
@@ -225,14 +191,11 @@ impl Worker {
             let questions: Vec<DrawQuestion> =
                 asked.draws.iter_mut().filter_map(Draw::question).collect();
             if is_later {
-                flight.asked = asked;
-                // Counted as a whole when the answers are there.
-                flight.forward_seconds = 0.0;
-                let draws = DrawAnswers::Later(logits.ask(&questions)?);
-                return Ok(Answers { scores, draws });
+                flight.later = Some(logits.ask(&questions)?);
+            } else {
+                flight.scores.extend(logits.score(&asked.scores)?);
+                flight.draws.extend(logits.draw(&questions)?);
             }
-            scores.extend(logits.score(&asked.scores)?);
-            draws.extend(logits.draw(&questions)?);
             // The first answer of a device waits for all that it was given to compute.
             match logits.is_on_host() {
                 true => self.stats.sampling_seconds += watch.lap(),
@@ -240,8 +203,7 @@ impl Worker {
             }
             flight.asked.append(asked);
         }
-        let draws = DrawAnswers::Known(draws);
-        Ok(Answers { scores, draws })
+        Ok(())
     }
 
     /// The plan in the model's terms.
@@ -314,10 +276,11 @@ impl Worker {
     }
 
     /// Hands the answers to the requests they belong to.
-    fn take_answers(&mut self, asked: Asked, answers: Answers) -> Outcome {
+    fn take_answers(&mut self, flight: Flight) -> (StepPlan, Outcome) {
         let mut outcome = Outcome::default();
+        let asked = flight.asked;
         let scored = asked.scored_rows.iter().zip(asked.scores);
-        for ((row, question), answer) in scored.zip(answers.scores) {
+        for ((row, question), answer) in scored.zip(flight.scores) {
             let taken = match answer {
                 Ok(answer) => Ok(self.take_scores(row, &question, answer)),
                 Err(error) => Err(draw_error(&error, row.position)),
@@ -330,10 +293,8 @@ impl Worker {
         }
         let mut drawn = asked.draws;
         let waiting = drawn.iter_mut().filter(|draw| draw.is_waiting());
-        if let DrawAnswers::Known(answers) = answers.draws {
-            for (draw, answer) in waiting.zip(answers) {
-                draw.state = DrawState::Answered(answer);
-            }
+        for (draw, answer) in waiting.zip(flight.draws) {
+            draw.state = DrawState::Answered(answer);
         }
         for draw in &mut drawn {
             let job = self.generate_job(draw.job);
@@ -352,7 +313,7 @@ impl Worker {
             }
         });
         outcome.draws = drawn;
-        outcome
+        (flight.plan, outcome)
     }
 
     fn logit_rows(&self, plan: &StepPlan) -> Vec<LogitRow> {
@@ -596,6 +557,19 @@ impl Asked {
 }
 
 impl Flight {
+    fn new(plan: StepPlan) -> Self {
+        Self {
+            plan,
+            asked: Asked::default(),
+            scores: Vec::new(),
+            draws: Vec::new(),
+            later: None,
+            error: None,
+            started: Instant::now(),
+            forward_seconds: 0.0,
+        }
+    }
+
     /// Which question asks for each sequence's next token.
     fn questions(&self) -> HashMap<SeqId, usize> {
         let asked = self.asked.draws.iter().filter(|draw| draw.is_waiting());

@@ -444,7 +444,10 @@ fn a_step_ahead_holds_places_for_tokens_not_yet_drawn() {
     let [span] = &*second.spans else {
         panic!("rows of which nothing is foreseen sit the step out: {second:?}");
     };
-    assert_eq!((span.query.clone(), span.tokens.as_slice()), (7..8, &[0][..]));
+    assert_eq!(
+        (span.query.clone(), span.tokens.as_slice()),
+        (7..8, &[0][..])
+    );
     assert!(span.is_foreseen && span.seq == goes_on && span.logits == [7]);
     let results = [(goes_on, Advance::Append(vec![7])), (ends, Advance::Finish)];
     assert!(scheduler.commit(first, results).is_empty());
@@ -467,7 +470,10 @@ fn a_token_too_many_is_neither_counted_nor_found() {
     let second = ahead(&mut scheduler, &first, &[ends]).unwrap();
     commit(&mut scheduler, first, &Advance::Finish);
     let stats = scheduler.stats();
-    assert_eq!((stats.num_tokens_scheduled, stats.num_tokens_cached), (7, 4));
+    assert_eq!(
+        (stats.num_tokens_scheduled, stats.num_tokens_cached),
+        (7, 4)
+    );
     assert_eq!(stats.num_blocks_free, stats.num_blocks);
     commit(&mut scheduler, second, &Advance::Append(vec![1]));
     drain(&mut scheduler);
@@ -504,7 +510,10 @@ fn a_row_that_does_not_go_on_as_foreseen_ends_alone() {
         (right, Advance::Append(vec![1])),
     ];
     let not = |seq, given| (seq, SchedulerError::NotAsForeseen { seq, given });
-    assert_eq!(scheduler.commit(first, results), [not(forced, 2), not(kept, 0)]);
+    assert_eq!(
+        scheduler.commit(first, results),
+        [not(forced, 2), not(kept, 0)]
+    );
     scheduler.check_integrity().unwrap();
     commit(&mut scheduler, second, &Advance::Finish);
     drain(&mut scheduler);

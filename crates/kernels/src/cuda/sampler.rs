@@ -218,8 +218,7 @@ impl Sampler {
         self.make_room(packed.words.len(), parts.end)?;
         let host = &mut self.host[self.runs % 2];
         host.input.get_mut()?[..packed.words.len()].copy_from_slice(&packed.words);
-        self.input
-            .upload(0, &mut host.input, packed.words.len())?;
+        self.input.upload(0, &mut host.input, packed.words.len())?;
         for first in (0..questions.len()).step_by(self.limits.concurrent) {
             let wave = &questions[first..questions.len().min(first + self.limits.concurrent)];
             let some = (first, wave.len());

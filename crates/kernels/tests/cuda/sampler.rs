@@ -426,7 +426,9 @@ fn a_run_may_start_before_the_answers_of_the_last_are_read() {
     assert_eq!(taken, [50, 51, 4]);
     let drawn = |asked: &Asked| -> Vec<u32> {
         let answers = sampler.answers(asked).unwrap().into_iter();
-        answers.map(|one| one.drawn.unwrap().unwrap().token).collect()
+        answers
+            .map(|one| one.drawn.unwrap().unwrap().token)
+            .collect()
     };
     assert_eq!(drawn(&first), [7, 1]);
     assert_eq!(drawn(&second), [4]);

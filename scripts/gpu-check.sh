@@ -193,6 +193,20 @@ sys.exit(missed > 0 and sys.argv[3] == "yes")
 PY
 }
 
+# The same decoding with steps given ahead and without, by the clock.
+overlap() {
+  local on=$out/overlap-on.json off=$out/overlap-off.json
+  "$bin" bench engine --json --device "$device" --overlap on "$@" >"$on" || return 1
+  "$bin" bench engine --json --device "$device" --overlap off "$@" >"$off" || return 1
+  python3 - "$on" "$off" <<'PY'
+import json, sys
+by_clock = lambda m: m["tok_per_s"] * (1 - m["host_share"])
+on, off = ([m for m in json.load(open(p))["measurements"] if m["phase"] == "decode"] for p in sys.argv[1:])
+print("figures:", json.dumps({"on": on, "off": off}))
+print("note:", ", ".join(f"{a['rows']} rows {by_clock(b):.0f} -> {by_clock(a):.0f}/s ({by_clock(a) / by_clock(b) - 1:+.1%})" for a, b in zip(on, off)))
+PY
+}
+
 order() {
   local steps=none,early-stop
   [ $quick = yes ] || steps=none,sharing,logits,early-stop
@@ -224,7 +238,7 @@ print(f"note: transformers {theirs:.0f}/s ({attention}), ours {ours:.0f}/s: {rat
 sys.exit(ratio < 3 and sys.argv[2] == "yes")' "$out/mix.json" $on_gpu
 }
 
-export -f machine test_program greedy same_answers sanitizer bench order peer
+export -f machine test_program greedy same_answers sanitizer bench overlap order peer
 export here bin tests out device shape on_gpu quick
 
 # ---- correctness, then speed
@@ -244,6 +258,7 @@ step decode-deterministic 300 $b "bench decode-deterministic '' --shape $shape -
 step decode-q4_k 300 $b "bench decode-q4_k '' --shape $shape --quant q4_k --rows ${rows%%,*},8,64 --prompt-tokens $context --new-tokens $new --repeat 1"
 step decode-q8_0 300 $b "bench decode-q8_0 '' --shape $shape --quant q8_0 --rows ${rows%%,*},8,64 --prompt-tokens $context --new-tokens $new --repeat 1"
 step decode-f8-cache 300 $b "bench decode-f8-cache '' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1 $([ $on_gpu = no ] || echo --kv-dtype f8)"
+step overlap 300 $b "overlap --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1"
 step mix 300 $b "bench mix 'mix>12000' --shape $shape --mix ultraif --instructions $count"
 step order 590 $b "order $seeds $scale"
 if [ $on_gpu = yes ]; then step peer 590 $b "peer $count"; else step peer 300 $b "peer 2 --samples 2 --prompt 24 --written 12"; fi

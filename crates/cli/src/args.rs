@@ -448,6 +448,9 @@ pub(crate) struct BenchEngineArgs {
     /// Instructions of --mix
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) instructions: usize,
+    /// Whether a GPU is given a step while it computes the one before [default: on]
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    pub(crate) overlap: Option<String>,
     /// Prints JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -543,9 +546,13 @@ pub(crate) struct ConfigShowArgs {
 }
 
 impl BenchEngineArgs {
-    /// The model that `--shape` means.
-    pub(crate) fn shape_setting(&self) -> Option<Setting> {
+    /// The flags of this command that are also configuration keys; `--shape` means a model.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = Setting> {
+        let overlap = self.overlap.clone().map(toml::Value::String);
+        let overlap = Setting::flag("engine.overlap", "--overlap", overlap);
         shape_setting(self.shape.as_deref())
+            .into_iter()
+            .chain(overlap)
     }
 }
 

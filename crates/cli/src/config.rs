@@ -71,6 +71,11 @@ const KEYS: &[Key] = &[
         Kind::OneOf(&["on", "off"]),
         Some("\"on\""),
     ),
+    key(
+        "engine.overlap",
+        Kind::OneOf(&["on", "off"]),
+        Some("\"on\""),
+    ),
     key("engine.quant", Kind::OneOf(&["q8_0", "q4_k"]), None),
     key("sampling.temperature", Kind::Number, Some("1.0")),
     key("sampling.top_k", Kind::Integer(0), Some("0")),

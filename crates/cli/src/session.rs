@@ -14,7 +14,7 @@ use crate::text_parts::{self, OwnFiles, TextParts};
 use anyhow::{Context, Result};
 use data::{Completion, Generate, Prompt, RequestError, Sampling};
 use engine::scheduler::PrefixCache;
-use engine::{Engine, EngineConfig, EngineStats, Text, TextChunk};
+use engine::{Engine, EngineConfig, EngineStats, Overlap, Text, TextChunk};
 use model::{
     Adapter, CausalLm, GgufFile, HubCache, KvPool, KvType, Llama, LoadAs, LoadOptions, ModelConfig,
     ModelFiles, Origin,
@@ -483,6 +483,10 @@ impl Opened {
             prefix_cache: match config.text("engine.prefix_cache") {
                 Some("off") => PrefixCache::Off,
                 _ => PrefixCache::On,
+            },
+            overlap: match config.text("engine.overlap") {
+                Some("off") => Overlap::Off,
+                _ => Overlap::On,
             },
             ..sizes
         }

@@ -4,6 +4,16 @@ use crate::error::EngineError;
 use crate::scheduler::{BlockHasher, PrefixCache, SchedulerConfig};
 use model::KvType;
 
+/// Whether a device is given a step while it computes the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// Wherever the next step can be decided without the tokens of the last.
+    #[default]
+    On,
+    /// Never: a step is decided when the one before it is known.
+    Off,
+}
+
 /// Sizes and switches of an engine; every number at least 1.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -21,6 +31,8 @@ pub struct EngineConfig {
     pub kv_type: KvType,
     /// Whether sequences share the K and V of equal prefixes.
     pub prefix_cache: PrefixCache,
+    /// Whether devices are given a step ahead. On the processor it changes nothing.
+    pub overlap: Overlap,
 }
 
 impl EngineConfig {
@@ -34,6 +46,7 @@ impl EngineConfig {
             context_tokens,
             kv_type,
             prefix_cache: PrefixCache::On,
+            overlap: Overlap::On,
         }
     }
 

@@ -54,6 +54,17 @@ pub(crate) struct Decoding {
     output_counts: HashMap<TokenId, u32>,
 }
 
+/// What is known of a completion before its next token is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outlook {
+    /// It will be as long as it may be.
+    Ends,
+    /// Unless the token ends it, it goes on, and what is asked for the one after it is known.
+    GoesOn,
+    /// What is asked after it depends on it.
+    Unknown,
+}
+
 /// What a drawn token did to the completion.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Drawn {
@@ -92,12 +103,28 @@ impl Decoding {
         self.index
     }
 
-    /// What is to be asked of `row` of the logits for the next token; a grammar says here
-    /// what it allows.
+    /// What the next token will leave to be seen.
+    pub(crate) fn outlook(&self) -> Outlook {
+        if self.tokens.len() + 1 >= self.rules.max_tokens {
+            Outlook::Ends
+        } else if self.matcher.is_some() || self.rules.has_penalties() {
+            Outlook::Unknown
+        } else {
+            Outlook::GoesOn
+        }
+    }
+
+    /// What is to be asked of `row` of the logits for the next token, or for the one after
+    /// `num_foreseen` tokens whose outlook was [`Outlook::GoesOn`]; a grammar says here what it
+    /// allows.
     ///
     /// # Errors
     /// A grammar that cannot go on.
-    pub(crate) fn question(&mut self, row: usize) -> Result<DrawQuestion, RequestError> {
+    pub(crate) fn question(
+        &mut self,
+        row: usize,
+        num_foreseen: usize,
+    ) -> Result<DrawQuestion, RequestError> {
         let rules = Arc::clone(&self.rules);
         let sampling = &rules.sampling;
         let mask = match &mut self.matcher {
@@ -130,7 +157,7 @@ impl Decoding {
                 top_p: sampling.top_p,
                 min_p: sampling.min_p,
             },
-            uniform: sampling::uniform(self.seed, self.tokens.len() as u64),
+            uniform: sampling::uniform(self.seed, (self.tokens.len() + num_foreseen) as u64),
             logprobs: rules.logprobs,
         })
     }

@@ -30,17 +30,25 @@ pub(crate) struct GenerateJob {
 
 /// One of a request's completions.
 pub(crate) enum Sample {
-    /// Being written; `None` while its next token is being drawn.
+    /// Being written; `None` while a token is asked for or taken.
     Writing(Option<Box<Decoding>>),
     /// Finished.
     Done(Completion),
 }
 
 impl GenerateJob {
-    /// Takes sample `index` out for drawing.
+    /// Takes sample `index` out, to ask for a token or to take one, unless it is finished.
     pub(crate) fn take_decoding(&mut self, index: usize) -> Option<Box<Decoding>> {
         match self.samples.get_mut(index) {
             Some(Sample::Writing(decoding)) => decoding.take(),
+            _ => None,
+        }
+    }
+
+    /// Sample `index`, unless it is finished.
+    pub(crate) fn decoding(&self, index: usize) -> Option<&Decoding> {
+        match self.samples.get(index) {
+            Some(Sample::Writing(decoding)) => decoding.as_deref(),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ pub mod sequence;
 
 mod block_manager;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Overlap};
 pub use engine::{Engine, OnText, TextChunk};
 pub use error::EngineError;
 pub use stats::EngineStats;

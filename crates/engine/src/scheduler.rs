@@ -6,6 +6,12 @@
 //! 3. The caller copies `plan.copies` in order, then runs the forward over `plan.spans`.
 //! 4. [`Scheduler::commit`] applies what came of it, or [`Scheduler::abort`] takes it back.
 //!
+//! **Ahead.** While a step is computed, [`Scheduler::schedule_ahead`] decides the one after it as
+//! if every row went on by one token, which is not known yet: positions, slots and blocks do not
+//! depend on it. Its block is published once the token is known, and a row that turns out to have
+//! ended has computed one token too many, which nobody sees. Whoever computes must do steps in
+//! the order they were decided in: then a block may change hands while an older step writes it.
+//!
 //! **Order.** Short rows (at most a block of tokens to compute: decode rows, forced tokens, last
 //! chunks) before long ones, each by rank; then admissions by rank, preempted rows first. A chunk
 //! is cut only where the budget ends, so nothing is admitted while a prefill is unfinished: a row
@@ -23,11 +29,11 @@ pub use crate::block_manager::{BlockHasher, PrefixCache};
 pub use integrity::IntegrityError;
 pub use plan::{PlannedSpan, StepPlan};
 
-use crate::block_manager::{BlockManager, Demand, Published};
+use crate::block_manager::{BlockId, BlockManager, Demand, Published};
 use crate::sequence::{Logits, NewSequence, Rank, SeqId, Sequence, Status};
 use data::TokenId;
 use plan::Draft;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Sizes and switches; every number at least 1.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +108,14 @@ pub enum SchedulerError {
         /// The row.
         seq: SeqId,
     },
+    /// A row was said to go on by one token, and did not end, nor go on by one.
+    #[error("{seq:?} was to go on by one token, not by {given}")]
+    NotAsForeseen {
+        /// The row.
+        seq: SeqId,
+        /// Tokens that came.
+        given: usize,
+    },
     /// Forks and extensions happen between steps.
     #[error("{seq:?} cannot be forked or extended while a step is running")]
     StepRunning {
@@ -142,6 +156,16 @@ pub struct SchedulerStats {
     pub num_preemptions: u64,
 }
 
+/// A step that was decided, and is not yet over.
+#[derive(Debug)]
+struct RunningStep {
+    number: u64,
+    /// Blocks that can be found since it was decided.
+    published: Vec<BlockId>,
+    /// Its rows are where it leaves them: the step after it was to be decided.
+    is_foreseen: bool,
+}
+
 /// Decides steps; owns every row and block.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -153,8 +177,8 @@ pub struct Scheduler {
     running: BTreeSet<Rank>,
     num_added: u64,
     num_steps: u64,
-    /// Number of the step between `schedule` and `commit`.
-    step_running: Option<u64>,
+    /// Steps between `schedule` and `commit`, the oldest first: one, and one ahead of it.
+    steps_running: VecDeque<RunningStep>,
     counters: SchedulerStats,
 }
 
@@ -194,7 +218,7 @@ impl Scheduler {
             running: BTreeSet::new(),
             num_added: 0,
             num_steps: 0,
-            step_running: None,
+            steps_running: VecDeque::new(),
             counters: SchedulerStats::default(),
         })
     }
@@ -307,40 +331,69 @@ impl Scheduler {
     /// The previous plan was neither committed nor aborted.
     pub fn schedule(&mut self) -> Option<StepPlan> {
         assert!(
-            self.step_running.is_none(),
+            self.steps_running.is_empty(),
             "step {} is still running",
             self.num_steps
         );
-        let mut draft = Draft::new(self.config.max_tokens_per_step, self.config.max_sequences);
-        self.schedule_running(Length::Short, &mut draft);
-        self.schedule_running(Length::Long, &mut draft);
-        self.admit(&mut draft);
-        if draft.spans.is_empty() {
+        self.decide()
+    }
+
+    /// Decides the step after the running one before the latter's results are there. Each row
+    /// in `going_on` will be given one token for it, or end; what else the step completes sits
+    /// the next one out. `None`: nothing to compute, or blocks are short and a row that ends
+    /// now might spare another one its own; the running step has to be committed first.
+    ///
+    /// # Panics
+    /// The plan is not the only running one.
+    pub fn schedule_ahead(
+        &mut self,
+        running: &StepPlan,
+        going_on: &BTreeSet<SeqId>,
+    ) -> Option<StepPlan> {
+        let [step] = self.steps_running.make_contiguous() else {
+            panic!("{} steps are running", self.steps_running.len());
+        };
+        assert_eq!(step.number, running.step, "the plan is not the running one");
+        step.is_foreseen = true;
+        for span in &running.spans {
+            if let Some(sequence) = self.sequences.get_mut(&span.seq) {
+                sequence.settle();
+                if going_on.contains(&span.seq) {
+                    sequence.foresee();
+                }
+            }
+        }
+        let due = self.running.iter().map(|rank| self.seq(rank.id));
+        let due = due.filter(|sequence| sequence.num_remaining() > 0);
+        let needed: usize = due
+            .map(|sequence| self.num_blocks_to_grow(sequence.id, sequence.num_target()))
+            .sum();
+        if needed > self.blocks.num_free() {
             return None;
         }
-        self.num_steps += 1;
-        self.step_running = Some(self.num_steps);
-        let plan = draft.into_plan(self.num_steps);
-        self.counters.num_tokens_scheduled += plan.num_tokens() as u64;
-        Some(plan)
+        self.decide()
     }
 
     /// Applies a step that went through. Rows without a result are kept; results of rows
     /// cancelled meanwhile are ignored. Returns the rows whose tokens could not be appended
-    /// (too many, or not their turn); these are ended, the others go on.
+    /// (too many, not their turn, not as foreseen); these are ended, the others go on.
     ///
     /// # Panics
-    /// The plan is not the running one.
+    /// The plan is not the oldest running one.
     #[must_use = "a row that could not be appended to has ended"]
     pub fn commit(
         &mut self,
         plan: StepPlan,
         results: impl IntoIterator<Item = (SeqId, Advance)>,
     ) -> Vec<(SeqId, SchedulerError)> {
-        self.end_step(&plan);
-        for span in plan.spans {
-            if let Some(sequence) = self.sequences.get_mut(&span.seq) {
-                sequence.settle();
+        let step = self.steps_running.pop_front();
+        let step = step.filter(|step| step.number == plan.step);
+        let step = step.expect("the plan is the oldest running one");
+        if !step.is_foreseen {
+            for span in &plan.spans {
+                if let Some(sequence) = self.sequences.get_mut(&span.seq) {
+                    sequence.settle();
+                }
             }
         }
         let mut failed = Vec::new();
@@ -350,12 +403,22 @@ impl Scheduler {
                     if let Err(error) = sequence.append(&tokens) {
                         self.cancel(id);
                         failed.push((id, error));
+                    } else {
+                        self.publish_last(id);
                     }
                 }
-                (Advance::Finish, Some(_)) => {
+                (Advance::Finish, Some(sequence)) => {
+                    let num_too_many = sequence.num_scheduled - sequence.num_computed;
+                    self.counters.num_tokens_scheduled -= num_too_many as u64;
                     self.cancel(id);
                 }
                 (Advance::Keep, _) | (_, None) => {}
+            }
+        }
+        for seq in plan.spans.into_iter().map(|span| span.seq) {
+            if self.sequence(seq).is_some_and(Sequence::is_foreseen) {
+                self.cancel(seq);
+                failed.push((seq, SchedulerError::NotAsForeseen { seq, given: 0 }));
             }
         }
         failed
@@ -363,13 +426,16 @@ impl Scheduler {
 
     /// Takes back a step that failed: what its rows' K/V hold is unknown, so they are ended and
     /// returned, and nothing they published in this step can be found any more. Other rows hold
-    /// no block of this step: whoever found one was itself scheduled in it.
+    /// no block of this step: whoever found one was itself scheduled in it, or in the step ahead
+    /// of it, which has to be taken back before.
     ///
     /// # Panics
-    /// The plan is not the running one.
+    /// The plan is not the youngest running one.
     pub fn abort(&mut self, plan: StepPlan) -> Vec<SeqId> {
-        self.end_step(&plan);
-        for block in plan.published {
+        let step = self.steps_running.pop_back();
+        let step = step.filter(|step| step.number == plan.step);
+        let step = step.expect("the plan is the youngest running one");
+        for block in step.published {
             self.blocks.unpublish(block);
         }
         let ids = plan.spans.into_iter().map(|span| span.seq);
@@ -416,6 +482,25 @@ enum Length {
 
 /// Deciding.
 impl Scheduler {
+    fn decide(&mut self) -> Option<StepPlan> {
+        let mut draft = Draft::new(self.config.max_tokens_per_step, self.config.max_sequences);
+        self.schedule_running(Length::Short, &mut draft);
+        self.schedule_running(Length::Long, &mut draft);
+        self.admit(&mut draft);
+        if draft.spans.is_empty() {
+            return None;
+        }
+        self.num_steps += 1;
+        self.steps_running.push_back(RunningStep {
+            number: self.num_steps,
+            published: std::mem::take(&mut draft.published),
+            is_foreseen: false,
+        });
+        let plan = draft.into_plan(self.num_steps);
+        self.counters.num_tokens_scheduled += plan.num_tokens() as u64;
+        Some(plan)
+    }
+
     fn schedule_running(&mut self, length: Length, draft: &mut Draft) {
         let is_due = |id: &SeqId| match self.seq(*id).num_remaining() {
             0 => false,
@@ -597,8 +682,18 @@ impl Scheduler {
             .expect("only live rows are planned");
         sequence.num_scheduled = end;
         draft.push(sequence, block_size);
+        let first = sequence.num_computed;
+        draft.published.extend(self.publish(id, first));
+    }
+
+    /// Puts the blocks that are filled from position `first` on into the index, as far as they
+    /// are scheduled and their tokens are known.
+    fn publish(&mut self, id: SeqId, first: usize) -> Vec<BlockId> {
+        let (block_size, sequence) = (self.config.block_size, &self.sequences[&id]);
+        let end = sequence.num_scheduled.min(sequence.num_known());
+        let mut published = Vec::new();
         if sequence.epoch == self.blocks.epoch() {
-            for index in sequence.num_computed / block_size..end / block_size {
+            for index in first / block_size..end / block_size {
                 let block = sequence.block_table[index];
                 let previous = index.checked_sub(1).map(|i| sequence.block_table[i]);
                 let tokens = &sequence.tokens[index * block_size..(index + 1) * block_size];
@@ -607,25 +702,27 @@ impl Scheduler {
                     .publish(block, previous, sequence.adapter, tokens)
                     == Published::Yes
                 {
-                    draft.published.push(block);
+                    published.push(block);
                 }
             }
+        }
+        published
+    }
+
+    /// The row's last token has become known; the step ahead may have filled a block with it.
+    fn publish_last(&mut self, id: SeqId) {
+        let last = self.seq(id).num_known() - 1;
+        let published = self.publish(id, last);
+        if let Some(step) = self.steps_running.back_mut() {
+            step.published.extend(published);
         }
     }
 }
 
 /// Bookkeeping.
 impl Scheduler {
-    fn end_step(&mut self, plan: &StepPlan) {
-        assert_eq!(
-            self.step_running.take(),
-            Some(plan.step),
-            "the plan is not the running one"
-        );
-    }
-
     fn between_steps(&self, seq: SeqId) -> Result<&Sequence, SchedulerError> {
-        if self.step_running.is_some() {
+        if !self.steps_running.is_empty() {
             return Err(SchedulerError::StepRunning { seq });
         }
         self.sequences

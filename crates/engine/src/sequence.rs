@@ -9,6 +9,9 @@
 //!
 //! `num_scheduled` equals `num_computed` between steps. Preemption sets both to 0 and leaves
 //! `num_delivered`, so a recomputed row hands over no logits twice.
+//!
+//! A row can be foreseen to go on while the step that draws its next token is still computed: a 0
+//! stands for that token until it is known.
 
 use crate::block_manager::{BlockId, Epoch};
 use crate::scheduler::SchedulerError;
@@ -93,6 +96,8 @@ pub struct Sequence {
     pub(crate) adapter: Option<AdapterKey>,
     logits: Logits,
     priority: Priority,
+    /// The last token is not known yet.
+    is_foreseen: bool,
 }
 
 impl Sequence {
@@ -122,6 +127,7 @@ impl Sequence {
             adapter: new.adapter,
             logits: new.logits,
             priority: new.priority,
+            is_foreseen: false,
         })
     }
 
@@ -211,8 +217,35 @@ impl Sequence {
         self.num_delivered = self.num_delivered.max(self.num_computed);
     }
 
-    /// Appends to a paused row, wanting logits where it wanted them before.
+    pub(crate) fn is_foreseen(&self) -> bool {
+        self.is_foreseen
+    }
+
+    /// Tokens that are known.
+    pub(crate) fn num_known(&self) -> usize {
+        self.tokens.len() - usize::from(self.is_foreseen)
+    }
+
+    /// The row will go on by one token, if it can go on at all.
+    pub(crate) fn foresee(&mut self) {
+        self.is_foreseen = self.append(&[0]).is_ok();
+    }
+
+    /// Appends to a paused row, wanting logits where it wanted them before; or says which token
+    /// was foreseen.
     pub(crate) fn append(&mut self, tokens: &[TokenId]) -> Result<(), SchedulerError> {
+        if self.is_foreseen {
+            let [token] = *tokens else {
+                return Err(SchedulerError::NotAsForeseen {
+                    seq: self.id,
+                    given: tokens.len(),
+                });
+            };
+            self.is_foreseen = false;
+            let last = self.tokens.last_mut();
+            *last.expect("a foreseen token stands at the end") = token;
+            return Ok(());
+        }
         match self.logits {
             Logits::Last | Logits::From(_) => {}
             // Its positions were all handed over: without new ones it would never end.

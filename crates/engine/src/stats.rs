@@ -1,23 +1,30 @@
 //! Counters of an engine.
 
 use crate::scheduler::{SchedulerStats, StepPlan};
+use crate::sequence::SeqId;
 
 /// Counters since the engine's start, summed over its replicas; times in seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineStats {
     /// Steps computed.
     pub num_steps: u64,
+    /// Of them, those that a device was given before the tokens of the step before were known.
+    pub num_steps_ahead: u64,
     /// Tokens computed in chunks of more than one: prompts.
     pub num_tokens_prefilled: u64,
     /// Tokens computed one at a time.
     pub num_tokens_decoded: u64,
     /// Tokens drawn.
     pub num_tokens_drawn: u64,
+    /// Tokens that a step ahead drew for samples that had ended in the step before; nobody sees
+    /// them, and they count nowhere else.
+    pub num_tokens_too_many: u64,
     /// Requests whose answer nobody waited for any more.
     pub num_canceled: u64,
     /// Whole steps.
     pub step_seconds: f64,
-    /// The model's part of them.
+    /// The model's part of them: with steps ahead, from when a device could begin to when its
+    /// answers were there.
     pub forward_seconds: f64,
     /// Forward passes of steps that computed at least one prompt chunk.
     pub prefill_seconds: f64,
@@ -33,6 +40,8 @@ impl EngineStats {
     /// Adds another replica's counters.
     pub(crate) fn add(&mut self, other: Self) {
         self.num_steps += other.num_steps;
+        self.num_steps_ahead += other.num_steps_ahead;
+        self.num_tokens_too_many += other.num_tokens_too_many;
         self.num_tokens_prefilled += other.num_tokens_prefilled;
         self.num_tokens_decoded += other.num_tokens_decoded;
         self.num_tokens_drawn += other.num_tokens_drawn;
@@ -53,16 +62,25 @@ impl EngineStats {
         sum.num_preemptions += other.num_preemptions;
     }
 
-    pub(crate) fn count(&mut self, plan: &StepPlan, forward_seconds: f64) {
+    /// Counts a step; of its rows, those that `is_live`.
+    pub(crate) fn count(
+        &mut self,
+        plan: &StepPlan,
+        is_live: impl Fn(SeqId) -> bool,
+        forward_seconds: f64,
+    ) {
         self.num_steps += 1;
-        let prefilled: u64 = plan
-            .spans
-            .iter()
-            .filter(|span| span.query.len() > 1)
-            .map(|span| span.query.len() as u64)
-            .sum();
+        let live = plan.spans.iter().filter(|span| is_live(span.seq));
+        let (mut prefilled, mut decoded) = (0, 0);
+        for len in live.map(|span| span.query.len() as u64) {
+            *(if len > 1 {
+                &mut prefilled
+            } else {
+                &mut decoded
+            }) += len;
+        }
         self.num_tokens_prefilled += prefilled;
-        self.num_tokens_decoded += plan.num_tokens() as u64 - prefilled;
+        self.num_tokens_decoded += decoded;
         self.forward_seconds += forward_seconds;
         if prefilled > 0 {
             self.prefill_seconds += forward_seconds;

@@ -1,11 +1,12 @@
-//! The thread that owns the model: receive, schedule, compute, draw, commit.
+//! The thread that owns the model: receive, schedule, compute, draw, commit. A device is given
+//! the next step, wherever that can be decided, before the answers to the last are taken.
 //!
 //! Everything mutable lives here, so there is no lock. A request fails alone: its owner gets
 //! the error, its sequences are cancelled and the step goes on.
 
 mod step;
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, Overlap};
 use crate::error::EngineError;
 use crate::jobs::{GenerateJob, ScoreJob};
 use crate::replicas::Gather;
@@ -17,6 +18,7 @@ use model::{Adapter, AdapterId, CausalLm, KvPool};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
+use step::Flight;
 
 /// What the handle asks of the thread.
 pub(crate) enum Command {
@@ -72,6 +74,12 @@ pub(crate) struct Worker {
     num_jobs: u64,
     num_loads: u64,
     stats: EngineStats,
+    /// Whether steps may be given to the model ahead of the answers to the last.
+    overlap: Overlap,
+    /// The step whose answers are awaited, if one was given to a device.
+    flight: Option<Flight>,
+    /// When the last answers of a device came.
+    landed: Instant,
 }
 
 impl Worker {
@@ -83,6 +91,10 @@ impl Worker {
     ) -> Result<Self, EngineError> {
         let scheduler = Scheduler::new(config.scheduler())?;
         let kv = model.kv_pool(config.num_blocks(), config.block_size, config.kv_type)?;
+        let overlap = match model.draws_later() {
+            true => config.overlap,
+            false => Overlap::Off,
+        };
         Ok(Self {
             model,
             kv,
@@ -95,6 +107,9 @@ impl Worker {
             num_jobs: 0,
             num_loads: 0,
             stats: EngineStats::default(),
+            overlap,
+            flight: None,
+            landed: Instant::now(),
         })
     }
 
@@ -103,9 +118,15 @@ impl Worker {
         while self.receive() {
             self.drop_canceled();
             let begin = Instant::now();
-            match self.scheduler.schedule() {
-                Some(plan) => self.step(plan),
-                None => self.check_idle(),
+            let before = self.flight.take();
+            let plan = match &before {
+                None => self.scheduler.schedule(),
+                Some(flight) => self.plan_ahead(flight),
+            };
+            match (plan, before) {
+                (Some(plan), before) => self.step(plan, before),
+                (None, Some(before)) => self.land(before),
+                (None, None) => self.check_idle(),
             }
             self.stats.step_seconds += begin.elapsed().as_secs_f64();
         }
@@ -114,7 +135,7 @@ impl Worker {
     /// Takes in what has arrived, waiting for the first command if there is nothing to
     /// compute. False once the handle is gone.
     fn receive(&mut self) -> bool {
-        if self.jobs.is_empty() {
+        if self.jobs.is_empty() && self.flight.is_none() {
             match self.inbox.recv() {
                 Ok(command) => self.accept(command),
                 Err(_) => return false,

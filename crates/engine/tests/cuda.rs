@@ -11,9 +11,15 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use common::{CONTEXT_TOKENS, Sizes, Trace, files, one_by_one, requests, start, text, together};
-use data::{Completion, Generate, Generator, Grammar, Prompt, Score};
-use engine::{Engine, EngineConfig};
+use common::{
+    CONTEXT_TOKENS, Choices, Sizes, Trace, files, one_by_one, requests, start, text, together,
+    trace,
+};
+use data::{
+    Completion, FinishReason, Generate, Generator, Grammar, Prompt, Sampling, Score, Stop, TokenId,
+    Usage,
+};
+use engine::{Engine, EngineConfig, EngineStats, Overlap};
 use kernels::cuda::Device;
 use model::{CausalLm, CudaOptions, Determinism, KvType, LoadAs, LoadOptions};
 
@@ -40,11 +46,22 @@ fn sizes() -> Sizes {
 
 /// An engine on `count` replicas with exact weights and cache, so that tokens can be compared.
 fn on_device(count: usize, sizes: &Sizes, determinism: Determinism) -> Engine {
+    start_on_device(count, sizes, determinism, (Overlap::On, 4))
+}
+
+/// The same, with steps ahead or without, and so many rows of logits held at a time.
+fn start_on_device(
+    count: usize,
+    sizes: &Sizes,
+    determinism: Determinism,
+    (overlap, logit_rows): (Overlap, usize),
+) -> Engine {
     let config = EngineConfig {
         block_size: sizes.block_size,
         max_tokens_per_step: sizes.max_tokens_per_step,
         max_sequences: sizes.max_sequences,
         prefix_cache: sizes.prefix_cache,
+        overlap,
         ..EngineConfig::new(CONTEXT_TOKENS, sizes.kv_tokens, KvType::F32)
     };
     let load = LoadOptions {
@@ -55,7 +72,7 @@ fn on_device(count: usize, sizes: &Sizes, determinism: Determinism) -> Engine {
         max_tokens: TOKENS,
         max_sequences: sizes.max_sequences,
         block_size: sizes.block_size,
-        logit_rows: 4,
+        logit_rows,
         determinism,
         ..CudaOptions::new(load, CONTEXT_TOKENS, KvType::F32)
     };
@@ -186,4 +203,149 @@ fn scores_are_as_on_the_processor() {
         }
     }
     assert_eq!(expected.usage, found.usage);
+}
+
+/// With steps ahead and without, where bits do not depend on the batch.
+fn both_ways(sizes: &Sizes) -> [Engine; 2] {
+    [Overlap::Off, Overlap::On]
+        .map(|overlap| start_on_device(1, sizes, Determinism::Strict, (overlap, 16)))
+}
+
+fn plain(tokens: Vec<TokenId>, max_tokens: usize) -> Generate {
+    Generate {
+        max_tokens: Some(max_tokens),
+        seed: tokens.len() as u64,
+        logprobs: Some(2),
+        stop: Stop {
+            ignore_eos: true,
+            ..Stop::default()
+        },
+        ..Generate::new(Prompt::Tokens(tokens))
+    }
+}
+
+/// Everything that a user sees of an answer.
+type Seen = (Trace, Vec<(FinishReason, Usage)>);
+
+fn seen(completions: &[Completion]) -> Seen {
+    let ends = completions.iter().map(|one| (one.finish_reason, one.usage));
+    (trace(completions), ends.collect())
+}
+
+/// Answers to the first four, and to the others, which come when one of those has ended.
+fn in_two_waves(engine: &Engine, requests: &[Generate]) -> Vec<Seen> {
+    let generate = |request: &Generate| engine.generate(request.clone());
+    let mut pending: Vec<_> = requests[..4].iter().map(generate).collect();
+    let first = pending.remove(0).wait().unwrap();
+    pending.extend(requests[4..].iter().map(generate));
+    let others = pending.into_iter().map(|answer| answer.wait().unwrap());
+    std::iter::once(first)
+        .chain(others)
+        .map(|answer| seen(&answer))
+        .collect()
+}
+
+fn stats(engine: &Engine) -> EngineStats {
+    engine.stats().wait().unwrap()
+}
+
+/// Plain rows that end by length, at a token and at a string, beside a grammar, penalties and
+/// several samples of a prompt. `ends` are plain answers known before.
+fn mixed(prompts: &[Vec<TokenId>], ends: &[Completion]) -> Vec<Generate> {
+    let mut requests: Vec<Generate> = prompts
+        .iter()
+        .zip([3, 12, 9, 12, 2, 12, 7, 4])
+        .map(|(prompt, max_tokens)| plain(prompt.clone(), max_tokens))
+        .collect();
+    // While rows decode that need nothing of each other's tokens, early and late.
+    requests[1].stop.token_ids = vec![ends[1].tokens[2]];
+    requests[5].stop.token_ids = vec![ends[5].tokens[8]];
+    let text = &ends[3].text;
+    let middle = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
+    requests[3].stop.strings = vec![text[middle..].chars().take(2).collect()];
+    requests[4].sampling = Sampling {
+        repetition_penalty: 1.3,
+        ..Sampling::greedy()
+    };
+    requests[6].n = 3;
+    requests[7].grammar = Some(Grammar::Regex("[a-c]{2,4}".into()));
+    requests
+}
+
+#[test]
+fn steps_ahead_do_not_show() {
+    let mut choices = Choices(5);
+    let prompts: Vec<Vec<TokenId>> = [6, 13, 17, 9, 14, 3, 10, 5]
+        .map(|len| choices.tokens(len))
+        .into();
+    let [known, _] = both_ways(&sizes());
+    let twelve = prompts.iter().map(|prompt| plain(prompt.clone(), 12));
+    let ends: Vec<Completion> = twelve.map(|one| ask(&known, &one).remove(0)).collect();
+    let requests = mixed(&prompts, &ends);
+    let [off, on] = both_ways(&sizes());
+    let expected = in_two_waves(&off, &requests);
+    let found = in_two_waves(&on, &requests);
+    for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
+        assert_eq!(expected, found, "request {index}");
+    }
+    for index in [1, 3, 5] {
+        assert_eq!(found[index].1[0].0, FinishReason::Stop, "request {index}");
+    }
+    let (before, after) = (stats(&off), stats(&on));
+    assert_eq!((before.num_steps_ahead, before.num_tokens_too_many), (0, 0));
+    assert!(after.num_steps_ahead > 5, "{after:?}");
+    assert!(after.num_tokens_too_many >= 2, "{after:?}");
+    let counted = |stats: &EngineStats| {
+        let scheduler = stats.scheduler;
+        (
+            stats.num_tokens_drawn,
+            [scheduler.num_tokens_cached, scheduler.num_blocks_free],
+            scheduler.num_tokens_scheduled,
+        )
+    };
+    assert_eq!(counted(&before), counted(&after));
+    assert_eq!(after.scheduler.num_blocks_free, after.scheduler.num_blocks);
+    // What is cached of each answer, found by whoever goes on from it.
+    for (prompt, answer) in prompts.iter().zip(&found) {
+        let whole = [prompt.as_slice(), &answer.0[0].0, &[7]].concat();
+        let hits = [&off, &on].map(|engine| ask(engine, &plain(whole.clone(), 1))[0].usage);
+        assert_eq!(hits[0], hits[1]);
+    }
+}
+
+#[test]
+fn rows_ahead_are_preempted_and_chunked_like_others() {
+    let mut choices = Choices(8);
+    let requests: Vec<Generate> = [12, 14, 9, 20, 11, 16]
+        .map(|len| plain(choices.tokens(len), 16))
+        .into();
+    let small = Sizes {
+        kv_tokens: 80,
+        max_tokens_per_step: 15,
+        max_sequences: 4,
+        ..sizes()
+    };
+    let [off, on] = both_ways(&small);
+    assert_eq!(together(&on, &requests), together(&off, &requests));
+    let stats = stats(&on);
+    assert!(stats.scheduler.num_preemptions > 0, "{stats:?}");
+    assert!(stats.num_steps_ahead > 5, "{stats:?}");
+}
+
+#[test]
+fn a_row_cancelled_while_a_step_is_ahead_leaves_nothing() {
+    let mut choices = Choices(11);
+    let requests: Vec<Generate> = [8, 9, 5].map(|len| plain(choices.tokens(len), 10)).into();
+    let [off, on] = both_ways(&sizes());
+    let expected: Vec<Trace> = one_by_one(&off, &requests);
+    let endless = on.generate(plain(choices.tokens(7), 300));
+    let first = on.generate(requests[0].clone()).wait().unwrap();
+    drop(endless);
+    let others = together(&on, &requests[1..]);
+    assert_eq!(trace(&first), expected[0]);
+    assert_eq!(others, expected[1..]);
+    let stats = stats(&on);
+    assert_eq!(stats.num_canceled, 1);
+    assert!(stats.num_steps_ahead > 5, "{stats:?}");
+    assert_eq!(stats.scheduler.num_blocks_free, stats.scheduler.num_blocks);
 }

@@ -571,3 +571,10 @@ KERNEL(sample, 1024, (SampleArguments a)) {
     }
     if (threadIdx.x == 0) answer->top_count = found;
 }
+
+// Rows that compute what was just drawn take it from there: `index[row]` is the question that drew
+// it; rows whose index is no question have their token already.
+KERNEL(take_drawn, 256, (const Answer* answers, unsigned questions, const unsigned* index, unsigned* tokens, unsigned rows)) {
+    const unsigned row = blockIdx.x * blockDim.x + threadIdx.x;
+    if (row < rows && index[row] < questions) tokens[row] = answers[index[row]].token;
+}

@@ -23,6 +23,9 @@ pub struct ForwardBatch {
     pub adapters: Vec<Option<AdapterId>>,
     /// (S) rows whose logits are wanted, in the order they are wanted in.
     pub logit_rows: Vec<u32>,
+    /// Rows whose token is what a question of the last draw draws, and the number of that
+    /// question; `tokens` holds anything for them. Only where [`crate::CausalLm::draws_later`].
+    pub drawn: Vec<(u32, usize)>,
 }
 
 impl ForwardBatch {
@@ -55,12 +58,17 @@ impl ForwardBatch {
             ("token", &self.tokens, config.vocab_size),
             ("slot", &self.slots, slots),
             ("logit row", &self.logit_rows, rows),
+            ("drawn row", &self.drawn_rows(), rows),
         ] {
             if let Some(value) = values.iter().find(|value| **value as usize >= end) {
                 return wrong(format!("{what} {value} is out of range, there are {end}"));
             }
         }
         self.check_spans(kv)
+    }
+
+    fn drawn_rows(&self) -> Vec<u32> {
+        self.drawn.iter().map(|(row, _)| *row).collect()
     }
 
     fn check_spans(&self, kv: &KvPool) -> Result<(), ModelError> {

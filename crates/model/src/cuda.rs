@@ -12,7 +12,7 @@ mod plan;
 mod weights;
 mod workspace;
 
-use crate::logits::{Hidden, Logits, Place};
+use crate::logits::{Draws, DrawsOf, Hidden, Logits, Place};
 use crate::weights::WeightFiles;
 use crate::{
     Adapter, AdapterId, CausalLm, DrawAnswer, DrawQuestion, ForwardBatch, KvPool, KvType,
@@ -22,10 +22,10 @@ use adapters::Adapters;
 use candle_core::Tensor;
 use forward::Forward;
 use kernels::SequenceSpan;
-use kernels::cuda::{Buffer, Device, Graph, Question, Reported};
+use kernels::cuda::{Asked, Buffer, Device, Graph, Question};
 use kernels::sampling::SampleError;
 pub(crate) use kv::CudaKv;
-use plan::{GraphKey, StepArrays};
+use plan::{GraphKey, NOT_DRAWN, StepArrays};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -105,6 +105,18 @@ struct State {
     epoch: u64,
     /// Number of the logits that are there.
     logits_epoch: u64,
+    /// The device's number of each question of the last draw, [`NOT_DRAWN`] of those that it
+    /// was not asked.
+    questions: Vec<u32>,
+}
+
+/// Tokens that the device draws.
+#[derive(Debug)]
+pub(crate) struct CudaDraws {
+    run: Asked,
+    /// What each question that it was asked wants to know of the likeliest tokens.
+    logprobs: Vec<Option<usize>>,
+    problems: Vec<Option<SampleError>>,
 }
 
 /// Logits of some rows, on the device until the next are asked for.
@@ -143,6 +155,7 @@ impl CudaLlama {
                 kv_id: None,
                 epoch: 0,
                 logits_epoch: 0,
+                questions: Vec::new(),
             }),
         })
     }
@@ -197,6 +210,7 @@ impl CudaLlama {
             }],
             adapters: Vec::new(),
             logit_rows: numbers[tokens - asked..].to_vec(),
+            drawn: Vec::new(),
         };
         let hidden = self.hidden(&batch, &kv)?;
         self.logits(&hidden, 0..asked)?;
@@ -209,6 +223,8 @@ impl CudaLlama {
     fn compute(&self, state: &mut State, kv: &CudaKv, mut step: StepArrays) -> kernels::Result<()> {
         let limits = workspace::limits(&self.config, &self.options);
         if state.kv_id != Some(kv.id()) || state.graphs.len() >= GRAPHS_MAX {
+            // One of them may still run.
+            self.device.synchronize()?;
             state.graphs.clear();
             state.kv_id = Some(kv.id());
         }
@@ -217,7 +233,13 @@ impl CudaLlama {
         if let Some(key) = key {
             step.pad(key);
         }
-        state.work.inputs.upload(&step)?;
+        let State { work, .. } = &mut *state;
+        work.inputs.upload(&step)?;
+        if !step.drawn.is_empty() {
+            // Behind the copy and before whatever reads the tokens, recorded or not.
+            let (index, tokens) = (work.inputs.drawn(), work.inputs.tokens());
+            work.sampler.take_drawn(index, tokens, step.drawn.len())?;
+        }
         let forward = Forward {
             device: &self.device,
             config: &self.config,
@@ -252,6 +274,24 @@ impl CudaLlama {
     }
 }
 
+impl State {
+    /// Which of the device's draws gives each row of a checked batch its token.
+    fn draws_of(&self, batch: &ForwardBatch) -> Result<Vec<u32>, String> {
+        if batch.drawn.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut by_row = vec![NOT_DRAWN; batch.tokens.len()];
+        for (row, question) in &batch.drawn {
+            let number = self.questions.get(*question).copied();
+            by_row[*row as usize] = number.ok_or_else(|| {
+                let asked = self.questions.len();
+                format!("row {row} takes what question {question} of {asked} draws")
+            })?;
+        }
+        Ok(by_row)
+    }
+}
+
 impl CausalLm for CudaLlama {
     fn config(&self) -> &ModelConfig {
         &self.config
@@ -281,9 +321,12 @@ impl CausalLm for CudaLlama {
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
         batch.check(&self.config, kv)?;
         let limits = workspace::limits(&self.config, &self.options);
-        let step = StepArrays::of(batch, self.adapters.indices(), limits)
+        let mut step = StepArrays::of(batch, self.adapters.indices(), limits)
             .map_err(|problem| ModelError::Batch { problem })?;
         let mut state = self.state.borrow_mut();
+        step.drawn = state
+            .draws_of(batch)
+            .map_err(|problem| ModelError::Batch { problem })?;
         state.epoch += 1;
         state.logits_epoch += 1;
         let epoch = state.epoch;
@@ -330,14 +373,34 @@ impl CausalLm for CudaLlama {
         self.options.logit_rows
     }
 
+    fn draws_later(&self) -> bool {
+        true
+    }
+
+    fn drawn(&self, draws: Draws) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
+        let DrawsOf::Device(draws) = draws.0 else {
+            return draws.on_host();
+        };
+        let state = self.state.borrow();
+        let reported = state.work.sampler.answers(&draws.run);
+        let reported = reported.map_err(|source| ModelError::compute("drawing tokens", source))?;
+        let answers = draws.logprobs.into_iter().zip(reported);
+        let answers = answers.map(|(logprobs, reported)| draws::draw_answer(logprobs, reported));
+        Ok(draws::in_order(answers, draws.problems))
+    }
+
     fn add_adapter(&mut self, adapter: Adapter) -> Result<AdapterId, ModelError> {
+        let failed = |source| ModelError::compute("an adapter", source);
+        // A step that still runs reads the tables of those that are there.
+        self.device.synchronize().map_err(failed)?;
         let id = self.adapters.add(&self.device, &self.config, adapter)?;
-        self.forget_graphs()
-            .map_err(|source| ModelError::compute("an adapter", source))?;
+        self.forget_graphs().map_err(failed)?;
         Ok(id)
     }
 
     fn remove_adapter(&mut self, id: AdapterId) -> Option<Adapter> {
+        // As above; a device that has failed says so at its next use.
+        let _ = self.device.synchronize();
         let removed = self.adapters.remove(&self.device, &self.config, id);
         self.state.get_mut().graphs.clear();
         removed
@@ -349,12 +412,19 @@ impl CudaLogits<'_> {
         &self,
         questions: &[DrawQuestion],
     ) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
+        let draws = self.ask(questions)?;
+        self.model.drawn(Draws(DrawsOf::Device(draws)))
+    }
+
+    pub(crate) fn ask(&self, questions: &[DrawQuestion]) -> Result<CudaDraws, ModelError> {
         let (asked, problems) = draws::askable(questions, draws::problem_of_draw);
         let on_device: Vec<_> = asked.iter().map(|q| draws::draw_question(q)).collect();
-        let reported = self.ask(&on_device)?;
-        let answers = asked.into_iter().zip(reported);
-        let answers = answers.map(|(question, reported)| draws::draw_answer(question, reported));
-        Ok(draws::in_order(answers, problems))
+        let run = self.start(&on_device, draws::numbers(&problems))?;
+        Ok(CudaDraws {
+            run,
+            logprobs: asked.iter().map(|question| question.logprobs).collect(),
+            problems,
+        })
     }
 
     pub(crate) fn score(
@@ -363,7 +433,14 @@ impl CudaLogits<'_> {
     ) -> Result<Vec<Result<ScoreAnswer, SampleError>>, ModelError> {
         let (asked, problems) = draws::askable(questions, draws::problem_of_score);
         let on_device: Vec<_> = asked.into_iter().map(draws::score_question).collect();
-        let answers = self.ask(&on_device)?.into_iter().map(draws::score_answer);
+        if on_device.is_empty() {
+            return Ok(draws::in_order([], problems));
+        }
+        let run = self.start(&on_device, Vec::new())?;
+        let state = self.model.state.borrow();
+        let reported = state.work.sampler.answers(&run);
+        let reported = reported.map_err(|source| ModelError::compute("looking up", source))?;
+        let answers = reported.into_iter().map(draws::score_answer);
         Ok(draws::in_order(answers, problems))
     }
 
@@ -379,21 +456,18 @@ impl CudaLogits<'_> {
         read().map_err(|source| ModelError::compute("reading logits", source))
     }
 
-    fn ask(&self, questions: &[Question<'_>]) -> Result<Vec<Reported>, ModelError> {
-        if questions.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// `numbers`: of the questions that draw.
+    fn start(&self, questions: &[Question<'_>], numbers: Vec<u32>) -> Result<Asked, ModelError> {
         self.check()?;
         let mut state = self.model.state.borrow_mut();
+        state.questions = numbers;
         let Workspace {
             logits, sampler, ..
         } = &mut state.work;
-        let mut ask = || {
-            let logits = logits.matrix(self.model.config.vocab_size);
-            sampler.run(logits, self.rows, questions)?;
-            sampler.answers()
-        };
-        ask().map_err(|source| ModelError::compute("drawing tokens", source))
+        let logits = logits.matrix(self.model.config.vocab_size);
+        sampler
+            .run(logits, self.rows, questions)
+            .map_err(|source| ModelError::compute("asking for tokens", source))
     }
 
     /// The logits are still those that were asked for.

@@ -45,7 +45,7 @@ pub use gguf::{GgufArray, GgufFile, GgufHead, GgufValue, TensorInfo};
 pub use kernels::SequenceSpan;
 pub use kv_pool::{KvPool, KvType};
 pub use llama::{CausalLm, Decoder, DecoderLayer, Llama, LoadOptions};
-pub use logits::{DrawAnswer, DrawQuestion, Hidden, Logits, ScoreAnswer, ScoreQuestion};
+pub use logits::{DrawAnswer, DrawQuestion, Draws, Hidden, Logits, ScoreAnswer, ScoreQuestion};
 pub use lookup::{CachedModel, Found, HubCache, Origin, resolve};
 pub use measure::product_flops;
 pub use shapes::{SHAPES, shape};

@@ -2,12 +2,13 @@
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
 use crate::adapter::{Adapter, RowGroups};
-use crate::logits::{Hidden, Logits};
+use crate::logits::{DrawAnswer, Draws, Hidden, Logits};
 use crate::weights::{
     Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
 };
 use crate::{AdapterId, ForwardBatch, KvPool, KvType, ModelConfig, ModelError};
 use candle_core::{Device, Tensor};
+use kernels::sampling::SampleError;
 use kernels::{
     KvLayer, Linear, Rope, WeightFormat, add_rms_norm, paged_attention, rms_norm, rope_and_cache,
     swiglu,
@@ -54,6 +55,21 @@ pub trait CausalLm {
     /// take 33 MB.
     fn logit_rows_max(&self) -> usize {
         64
+    }
+
+    /// Whether [`Logits::ask`] returns before the tokens are drawn, and a batch may be made of
+    /// them ([`ForwardBatch::drawn`]) before [`CausalLm::drawn`] is asked for them.
+    fn draws_later(&self) -> bool {
+        false
+    }
+
+    /// Waits for what [`Logits::ask`] has asked of this model's logits. One more step may have
+    /// been started since, and asked, too.
+    ///
+    /// # Errors
+    /// The place that the logits were in fails; two later draws were started.
+    fn drawn(&self, draws: Draws) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
+        draws.on_host()
     }
 
     /// Makes an adapter usable in batches.
@@ -235,6 +251,10 @@ impl CausalLm for Llama {
 
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
         batch.check(self.config(), kv)?;
+        if !batch.drawn.is_empty() {
+            let problem = "rows whose tokens are still to be drawn, on the host".into();
+            return Err(ModelError::Batch { problem });
+        }
         let all = RowGroups::of(&batch.adapters, &self.adapters)?;
         let wanted = match batch.adapters.is_empty() {
             true => vec![],

@@ -3,7 +3,7 @@
 
 use crate::ModelError;
 #[cfg(feature = "device")]
-use crate::cuda::CudaLogits;
+use crate::cuda::{CudaDraws, CudaLogits};
 use candle_core::Tensor;
 use kernels::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
 use std::marker::PhantomData;
@@ -70,6 +70,34 @@ pub struct DrawAnswer {
     pub num_allowed: Option<usize>,
 }
 
+/// Tokens that are being drawn, or were: for [`crate::CausalLm::drawn`].
+#[derive(Debug)]
+pub struct Draws(pub(crate) DrawsOf);
+
+/// Where they are drawn.
+#[derive(Debug)]
+pub(crate) enum DrawsOf {
+    Host(Vec<Result<DrawAnswer, SampleError>>),
+    #[cfg(feature = "device")]
+    Device(CudaDraws),
+}
+
+impl Draws {
+    /// The tokens, if the host has drawn them.
+    ///
+    /// # Errors
+    /// A device draws them: another model was asked.
+    pub(crate) fn on_host(self) -> Result<Vec<Result<DrawAnswer, SampleError>>, ModelError> {
+        match self.0 {
+            DrawsOf::Host(answers) => Ok(answers),
+            #[cfg(feature = "device")]
+            DrawsOf::Device(_) => Err(ModelError::Batch {
+                problem: "tokens that a device draws".into(),
+            }),
+        }
+    }
+}
+
 /// Tokens whose log-probabilities under one row of logits are wanted.
 #[derive(Debug, Clone)]
 pub struct ScoreQuestion {
@@ -134,6 +162,19 @@ impl<'a> Logits<'a> {
             #[cfg(feature = "device")]
             Source::Device(logits) => logits.draw(questions),
         }
+    }
+
+    /// Starts to draw a token for each question, where a device does it; on the host they are
+    /// drawn at once. [`crate::CausalLm::drawn`] gives them.
+    ///
+    /// # Errors
+    /// The place that the logits are in fails.
+    pub fn ask(&self, questions: &[DrawQuestion]) -> Result<Draws, ModelError> {
+        Ok(Draws(match &self.0 {
+            Source::Host(..) => DrawsOf::Host(self.draw(questions)?),
+            #[cfg(feature = "device")]
+            Source::Device(logits) => DrawsOf::Device(logits.ask(questions)?),
+        }))
     }
 
     /// Looks log-probabilities up. A question that cannot be answered fails alone.

@@ -181,6 +181,7 @@ mod tests {
                 }],
                 adapters: vec![],
                 logit_rows: vec![0, 2],
+                drawn: vec![],
             };
             let logits = model.forward(&batch, &pool).unwrap();
             let logits = logits.flatten_all().unwrap().to_vec1::<f32>().unwrap();

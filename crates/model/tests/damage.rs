@@ -299,6 +299,7 @@ fn nan_weights_load_and_give_nan_logits() {
         }],
         adapters: vec![],
         logit_rows: vec![0],
+        drawn: vec![],
     };
     let logits: Vec<f32> = model
         .forward(&batch, &pool)

@@ -57,12 +57,7 @@ struct Machine {
 /// Runs the command.
 pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     check(args)?;
-    for setting in args
-        .model
-        .settings()
-        .into_iter()
-        .chain(args.shape_setting())
-    {
+    for setting in args.model.settings().into_iter().chain(args.settings()) {
         env.config.insert(setting)?;
     }
     threads::apply(&env.config)?;

@@ -74,11 +74,16 @@ impl Scheduler {
             || describe("its counters are out of order"),
         )?;
         IntegrityError::unless(
-            self.step_running.is_some() || num_computed == num_scheduled,
+            !self.steps_running.is_empty() || num_computed == num_scheduled,
             || describe("scheduled without a step"),
         )?;
+        let is_drawing = self.steps_running.iter().any(|step| step.is_foreseen);
+        IntegrityError::unless(is_drawing || !sequence.is_foreseen(), || {
+            describe("waits for a token that nobody draws")
+        })?;
+        let known = &sequence.tokens[..sequence.num_known()];
         self.blocks
-            .check_table(block_table, sequence.adapter, &sequence.tokens)
+            .check_table(block_table, sequence.adapter, known)
     }
 
     /// A shared block is complete, or nobody's tokens but computed ones are in it.

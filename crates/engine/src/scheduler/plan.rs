@@ -16,6 +16,8 @@ pub struct PlannedSpan {
     pub query: Range<usize>,
     /// The tokens at these positions.
     pub tokens: Vec<TokenId>,
+    /// The last of the tokens is what the step before draws for this row: a 0 stands for it.
+    pub is_foreseen: bool,
     /// Where their K/V go: block * block_size + offset.
     pub slots: Vec<u32>,
     /// Blocks of the context, in order: `query.end` over block_size, rounded up.
@@ -34,8 +36,6 @@ pub struct StepPlan {
     /// Blocks to copy (source, destination), in this order, before the forward.
     pub copies: Vec<(u32, u32)>,
     pub(super) step: u64,
-    /// Blocks that can be found since this step was scheduled.
-    pub(super) published: Vec<BlockId>,
 }
 
 impl StepPlan {
@@ -100,6 +100,7 @@ impl Draft {
             seq: sequence.id,
             adapter: sequence.adapter,
             tokens: sequence.tokens[query.clone()].to_vec(),
+            is_foreseen: query.end > sequence.num_known(),
             slots: query.clone().map(slot).collect(),
             block_table: table.iter().map(|block| block.0).collect(),
             logits: sequence.wanted_in(&query),
@@ -113,7 +114,6 @@ impl Draft {
             spans: self.spans,
             copies: self.copies,
             step,
-            published: self.published,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One step: from a plan to drawn tokens.
 
 use super::{Job, JobId, Owner, Worker};
-use crate::decoding::{Decoding, Drawn, draw_error, token_logprob};
-use crate::jobs::{Sample, ScoreJob, ScoreTarget};
+use crate::config::Overlap;
+use crate::decoding::{Decoding, Drawn, Outlook, draw_error, token_logprob};
+use crate::jobs::{GenerateJob, Sample, ScoreJob, ScoreTarget};
 use crate::scheduler::{Advance, StepPlan};
 use crate::sequence::{Logits, SeqId};
 use data::{RequestError, TokenId};
 use kernels::sampling::SampleError;
-use model::{DrawAnswer, DrawQuestion, ForwardBatch, ScoreAnswer, ScoreQuestion};
-use std::collections::{BTreeMap, BTreeSet};
+use model::{DrawAnswer, DrawQuestion, Draws, ForwardBatch, ScoreAnswer, ScoreQuestion};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
 use std::time::Instant;
 
@@ -20,33 +21,52 @@ struct LogitRow {
     position: usize,
     /// Row of the step's logits.
     row: usize,
+    /// Tokens before it that are not known yet.
+    num_foreseen: usize,
 }
 
 /// A sample about to get its next token.
 struct Draw {
     job: JobId,
     seq: SeqId,
+    /// Which of the request's samples.
+    index: usize,
     row: usize,
-    decoding: Box<Decoding>,
+    num_foreseen: usize,
+    /// Out of its request while it asks, and while it takes the answer.
+    decoding: Option<Box<Decoding>>,
     state: DrawState,
 }
 
 /// How far a draw is.
 enum DrawState {
-    /// To be asked.
+    /// To be asked, or to be answered.
     Waiting,
     Asked(DrawQuestion),
     Answered(Result<DrawAnswer, SampleError>),
     Done(Result<Drawn, RequestError>),
 }
 
-/// What is asked of some rows of logits.
+/// What is asked of a step's logits.
 #[derive(Default)]
 struct Asked {
     /// Log-probabilities of known tokens, and the row each question is about.
     scores: Vec<ScoreQuestion>,
     scored_rows: Vec<LogitRow>,
     draws: Vec<Draw>,
+}
+
+/// A step that was given to the model, what was asked of it, and the answers in their order.
+pub(super) struct Flight {
+    plan: StepPlan,
+    asked: Asked,
+    scores: Vec<Result<ScoreAnswer, SampleError>>,
+    draws: Vec<Result<DrawAnswer, SampleError>>,
+    /// Draws that are to be waited for: a device is at work on them.
+    later: Option<Draws>,
+    error: Option<String>,
+    started: Instant,
+    forward_seconds: f64,
 }
 
 /// What a step's logits led to.
@@ -58,69 +78,147 @@ struct Outcome {
 }
 
 impl Worker {
-    /// Computes a step and hands its results to the requests.
-    pub(super) fn step(&mut self, plan: StepPlan) {
-        let rows = self.logit_rows(&plan);
-        let mut outcome = Outcome::default();
-        match self.compute(&plan, &rows, &mut outcome) {
-            Ok(()) => self.commit(plan, outcome),
-            Err(error) => {
-                let failed = self.scheduler.abort(plan);
-                let failed: BTreeSet<JobId> = failed
-                    .iter()
-                    .filter_map(|seq| self.owners.get(seq))
-                    .map(|o| o.job)
-                    .collect();
-                for job in failed {
-                    self.fail(job, RequestError::Forward(error.to_string()));
-                }
+    /// Decides the step after `flight` as if every sample in it went on. `None` if what it asks
+    /// depends on the answers to `flight`, too.
+    pub(super) fn plan_ahead(&mut self, flight: &Flight) -> Option<StepPlan> {
+        let mut going_on = BTreeSet::new();
+        for draw in &flight.asked.draws {
+            let Some(Job::Generate(job)) = self.jobs.get(&draw.job).map(|entry| &entry.job) else {
+                continue;
+            };
+            match job.decoding(draw.index).map(Decoding::outlook) {
+                None | Some(Outlook::Ends) => {}
+                // Several samples of one prompt part here.
+                Some(Outlook::GoesOn) if going_on.insert(draw.seq) => {}
+                Some(Outlook::GoesOn | Outlook::Unknown) => return None,
             }
         }
+        let plan = self.scheduler.schedule_ahead(&flight.plan, &going_on)?;
+        self.stats.num_steps_ahead += 1;
+        Some(plan)
+    }
+
+    /// Gives the model a step, then takes the answers to the one `before` it; the new one's are
+    /// taken, too, unless a device is still at work on them.
+    pub(super) fn step(&mut self, plan: StepPlan, mut before: Option<Flight>) {
+        let mut flight = Flight::new(plan);
+        let computed = self.compute(&mut flight, before.as_mut());
+        flight.error = computed.err().map(|error| error.to_string());
+        if let Some(mut before) = before {
+            self.wait(&mut before);
+            if let Some(error) = &before.error {
+                // Nothing that follows a failed step is worth anything.
+                self.take_back(flight.plan, error);
+                return self.take_back(before.plan, error);
+            }
+            self.land(before);
+        }
+        match flight.later {
+            Some(_) => self.flight = Some(flight),
+            None => self.land(flight),
+        }
+    }
+
+    /// Takes the answers to a step and hands its results to the requests.
+    pub(super) fn land(&mut self, mut flight: Flight) {
+        self.wait(&mut flight);
+        if let Some(error) = &flight.error {
+            return self.take_back(flight.plan, error);
+        }
+        let is_live = |seq| self.scheduler.sequence(seq).is_some();
+        self.stats
+            .count(&flight.plan, is_live, flight.forward_seconds);
+        let mut watch = Watch(Instant::now());
+        let (plan, outcome) = self.take_answers(flight);
+        self.stats.sampling_seconds += watch.lap();
+        self.commit(plan, outcome);
+    }
+
+    /// Ends what a failed step computed.
+    fn take_back(&mut self, plan: StepPlan, error: &str) {
+        let failed = self.scheduler.abort(plan);
+        let failed: BTreeSet<JobId> = failed
+            .iter()
+            .filter_map(|seq| self.owners.get(seq))
+            .map(|o| o.job)
+            .collect();
+        for job in failed {
+            self.fail(job, RequestError::Forward(error.to_owned()));
+        }
+    }
+
+    /// Waits until the answers are there.
+    fn wait(&mut self, flight: &mut Flight) {
+        let Some(later) = flight.later.take() else {
+            return;
+        };
+        match self.model.drawn(later) {
+            Ok(draws) => flight.draws = draws,
+            Err(error) => flight.error = Some(error.to_string()),
+        }
+        let begin = flight.started.max(self.landed);
+        self.landed = Instant::now();
+        flight.forward_seconds = (self.landed - begin).as_secs_f64();
     }
 
     /// Runs the model, then asks its logits, some rows at a time, where they are.
     fn compute(
         &mut self,
-        plan: &StepPlan,
-        rows: &[LogitRow],
-        outcome: &mut Outcome,
+        flight: &mut Flight,
+        mut before: Option<&mut Flight>,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let rows = self.logit_rows(&flight.plan);
         let mut watch = Watch(Instant::now());
-        self.kv.copy_blocks(&plan.copies)?;
-        let hidden = self.model.hidden(&self.batch(plan), &self.kv)?;
-        let mut forward_seconds = watch.lap();
+        self.kv.copy_blocks(&flight.plan.copies)?;
+        let batch = self.batch(&flight.plan, before.as_deref());
+        let hidden = self.model.hidden(&batch, &self.kv)?;
+        flight.forward_seconds = watch.lap();
         let most = self.model.logit_rows_max();
+        let is_one_chunk = rows.iter().all(|row| row.row < most);
         for chunk in rows.chunk_by(|a, b| a.row / most == b.row / most) {
             let first = chunk[0].row;
             let len = chunk[chunk.len() - 1].row - first + 1;
             // Asked before the logits are there: a grammar thinks while a device computes.
             let mut asked = self.ask(chunk);
             self.stats.sampling_seconds += watch.lap();
+            let is_later = self.overlap == Overlap::On && is_one_chunk && asked.scores.is_empty();
+            if !is_later && let Some(before) = before.take() {
+                // A device keeps the answers to the last two questions only.
+                self.wait(before);
+            }
             let logits = self.model.logits(&hidden, first..first + len)?;
-            forward_seconds += watch.lap();
+            flight.forward_seconds += watch.lap();
             let questions: Vec<DrawQuestion> =
                 asked.draws.iter_mut().filter_map(Draw::question).collect();
-            let scores = logits.score(&asked.scores)?;
-            let draws = logits.draw(&questions)?;
+            if is_later {
+                flight.later = Some(logits.ask(&questions)?);
+            } else {
+                flight.scores.extend(logits.score(&asked.scores)?);
+                flight.draws.extend(logits.draw(&questions)?);
+            }
             // The first answer of a device waits for all that it was given to compute.
             match logits.is_on_host() {
                 true => self.stats.sampling_seconds += watch.lap(),
-                false => forward_seconds += watch.lap(),
+                false => flight.forward_seconds += watch.lap(),
             }
-            self.take_answers(asked, scores, draws, outcome);
-            self.stats.sampling_seconds += watch.lap();
+            flight.asked.append(asked);
         }
-        self.stats.count(plan, forward_seconds);
         Ok(())
     }
 
     /// The plan in the model's terms.
-    fn batch(&self, plan: &StepPlan) -> ForwardBatch {
+    fn batch(&self, plan: &StepPlan, before: Option<&Flight>) -> ForwardBatch {
+        let mut questions = before.map(Flight::questions).unwrap_or_default();
         let small = |index: usize| u32::try_from(index).expect("a u32 numbers every KV slot");
         let mut batch = ForwardBatch::default();
         for span in &plan.spans {
             let first = batch.tokens.len();
             batch.tokens.extend_from_slice(&span.tokens);
+            if span.is_foreseen {
+                let question = questions.remove(&span.seq);
+                let question = question.expect("only rows whose draw was asked are foreseen");
+                batch.drawn.push((small(batch.tokens.len() - 1), question));
+            }
             batch.positions.extend(span.query.clone().map(small));
             batch.slots.extend_from_slice(&span.slots);
             batch.spans.push(kernels::SequenceSpan {
@@ -153,23 +251,36 @@ impl Worker {
             }
         }
         kernels::for_each_mut(&mut asked.draws, |draw, _| {
-            draw.state = match draw.decoding.question(draw.row) {
-                Ok(question) => DrawState::Asked(question),
-                Err(error) => DrawState::Done(Err(error)),
-            };
+            if let Some(decoding) = &mut draw.decoding {
+                draw.state = match decoding.question(draw.row, draw.num_foreseen) {
+                    Ok(question) => DrawState::Asked(question),
+                    Err(error) => DrawState::Done(Err(error)),
+                };
+            }
         });
+        for draw in &mut asked.draws {
+            if let Some(decoding) = draw.decoding.take()
+                && let Some(job) = self.generate_job(draw.job)
+            {
+                job.put_back(decoding, None);
+            }
+        }
         asked
     }
 
+    fn generate_job(&mut self, id: JobId) -> Option<&mut GenerateJob> {
+        match self.jobs.get_mut(&id).map(|entry| &mut entry.job) {
+            Some(Job::Generate(job)) => Some(job),
+            _ => None,
+        }
+    }
+
     /// Hands the answers to the requests they belong to.
-    fn take_answers(
-        &mut self,
-        asked: Asked,
-        scores: Vec<Result<ScoreAnswer, SampleError>>,
-        draws: Vec<Result<DrawAnswer, SampleError>>,
-        outcome: &mut Outcome,
-    ) {
-        for ((row, question), answer) in asked.scored_rows.iter().zip(asked.scores).zip(scores) {
+    fn take_answers(&mut self, flight: Flight) -> (StepPlan, Outcome) {
+        let mut outcome = Outcome::default();
+        let asked = flight.asked;
+        let scored = asked.scored_rows.iter().zip(asked.scores);
+        for ((row, question), answer) in scored.zip(flight.scores) {
             let taken = match answer {
                 Ok(answer) => Ok(self.take_scores(row, &question, answer)),
                 Err(error) => Err(draw_error(&error, row.position)),
@@ -182,31 +293,41 @@ impl Worker {
         }
         let mut drawn = asked.draws;
         let waiting = drawn.iter_mut().filter(|draw| draw.is_waiting());
-        for (draw, answer) in waiting.zip(draws) {
+        for (draw, answer) in waiting.zip(flight.draws) {
             draw.state = DrawState::Answered(answer);
         }
+        for draw in &mut drawn {
+            let job = self.generate_job(draw.job);
+            draw.decoding = job.and_then(|job| job.take_decoding(draw.index));
+        }
+        // Samples that had ended, of requests that may be gone: a token too many.
+        let num_drawn = drawn.len();
+        drawn.retain(|draw| draw.decoding.is_some());
+        self.stats.num_tokens_too_many += (num_drawn - drawn.len()) as u64;
         kernels::for_each_mut(&mut drawn, |draw, _| {
             if let DrawState::Answered(answer) =
                 std::mem::replace(&mut draw.state, DrawState::Waiting)
             {
-                draw.state = DrawState::Done(draw.decoding.take(answer));
+                let decoding = draw.decoding.as_mut().expect("others were dropped");
+                draw.state = DrawState::Done(decoding.take(answer));
             }
         });
-        outcome.draws.extend(drawn);
+        outcome.draws = drawn;
+        (flight.plan, outcome)
     }
 
     fn logit_rows(&self, plan: &StepPlan) -> Vec<LogitRow> {
         let wanted = plan
             .spans
             .iter()
-            .flat_map(|span| span.logits.iter().map(|p| (span.seq, *p)));
-        let known = wanted.enumerate().filter_map(|(row, (seq, position))| {
-            let owner = *self.owners.get(&seq)?;
+            .flat_map(|span| span.logits.iter().map(move |position| (span, *position)));
+        let known = wanted.enumerate().filter_map(|(row, (span, position))| {
             Some(LogitRow {
-                seq,
-                owner,
+                seq: span.seq,
+                owner: *self.owners.get(&span.seq)?,
                 position,
                 row,
+                num_foreseen: usize::from(span.is_foreseen && position + 1 == span.query.end),
             })
         });
         known.collect()
@@ -247,8 +368,10 @@ impl Worker {
                 asked.draws.push(Draw {
                     job: row.owner.job,
                     seq: row.seq,
+                    index,
                     row: index_of_row,
-                    decoding,
+                    num_foreseen: row.num_foreseen,
+                    decoding: Some(decoding),
                     state: DrawState::Waiting,
                 });
             }
@@ -310,7 +433,7 @@ impl Worker {
         // Samples that go on, by the sequence whose logits they drew from.
         let mut going_on: BTreeMap<SeqId, Vec<(JobId, usize, TokenId)>> = BTreeMap::new();
         for draw in draws {
-            let index = draw.decoding.index();
+            let index = draw.index;
             let drawn = match draw.state {
                 DrawState::Done(Ok(drawn)) => drawn,
                 DrawState::Done(Err(error)) => {
@@ -324,8 +447,10 @@ impl Worker {
             if drawn.finish.is_none() {
                 parts.push((draw.job, index, drawn.token));
             }
-            if let Some(Job::Generate(job)) = self.jobs.get_mut(&draw.job).map(|e| &mut e.job) {
-                job.put_back(draw.decoding, drawn.finish);
+            if let Some(job) = self.generate_job(draw.job)
+                && let Some(decoding) = draw.decoding
+            {
+                job.put_back(decoding, drawn.finish);
                 job.show(index, drawn.chunk);
             }
         }
@@ -420,6 +545,35 @@ impl Watch {
     fn lap(&mut self) -> f64 {
         let now = Instant::now();
         (now - std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
+}
+
+impl Asked {
+    fn append(&mut self, more: Self) {
+        self.scores.extend(more.scores);
+        self.scored_rows.extend(more.scored_rows);
+        self.draws.extend(more.draws);
+    }
+}
+
+impl Flight {
+    fn new(plan: StepPlan) -> Self {
+        Self {
+            plan,
+            asked: Asked::default(),
+            scores: Vec::new(),
+            draws: Vec::new(),
+            later: None,
+            error: None,
+            started: Instant::now(),
+            forward_seconds: 0.0,
+        }
+    }
+
+    /// Which question asks for each sequence's next token.
+    fn questions(&self) -> HashMap<SeqId, usize> {
+        let asked = self.asked.draws.iter().filter(|draw| draw.is_waiting());
+        asked.map(|draw| draw.seq).zip(0..).collect()
     }
 }
 

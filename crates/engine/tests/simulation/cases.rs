@@ -427,3 +427,94 @@ fn a_row_that_cannot_be_appended_to_ends_alone() {
     assert_eq!(scheduler.extend(other, &[1], Logits::Last), Err(not_ready));
     drain(&mut scheduler);
 }
+
+/// Decides the step after `plan` while it runs.
+fn ahead(scheduler: &mut Scheduler, plan: &StepPlan, going_on: &[SeqId]) -> Option<StepPlan> {
+    let next = scheduler.schedule_ahead(plan, &going_on.iter().copied().collect());
+    scheduler.check_integrity().expect("sound books");
+    next
+}
+
+#[test]
+fn a_step_ahead_holds_places_for_tokens_not_yet_drawn() {
+    let mut scheduler = scheduler(CONFIG);
+    let [goes_on, ends] = [0, 50].map(|first| scheduler.add(row(first..first + 7)).unwrap());
+    let first = step(&mut scheduler);
+    let second = ahead(&mut scheduler, &first, &[goes_on]).unwrap();
+    let [span] = &*second.spans else {
+        panic!("rows of which nothing is foreseen sit the step out: {second:?}");
+    };
+    assert_eq!(
+        (span.query.clone(), span.tokens.as_slice()),
+        (7..8, &[0][..])
+    );
+    assert!(span.is_foreseen && span.seq == goes_on && span.logits == [7]);
+    let results = [(goes_on, Advance::Append(vec![7])), (ends, Advance::Finish)];
+    assert!(scheduler.commit(first, results).is_empty());
+    scheduler.check_integrity().unwrap();
+    // Its second block is full, by a token that is known now: it can be found.
+    assert_eq!(scheduler.stats().num_tokens_cached, 4 + 8);
+    let third = ahead(&mut scheduler, &second, &[goes_on]).unwrap();
+    assert_eq!(third.spans[0].query, 8..9);
+    commit(&mut scheduler, second, &Advance::Append(vec![8]));
+    commit(&mut scheduler, third, &Advance::Finish);
+    scheduler.add(row(0..20)).unwrap();
+    assert_eq!(step(&mut scheduler).spans[0].query.start, 8);
+}
+
+#[test]
+fn a_token_too_many_is_neither_counted_nor_found() {
+    let mut scheduler = scheduler(CONFIG);
+    let ends = scheduler.add(row(0..7)).unwrap();
+    let first = step(&mut scheduler);
+    let second = ahead(&mut scheduler, &first, &[ends]).unwrap();
+    commit(&mut scheduler, first, &Advance::Finish);
+    let stats = scheduler.stats();
+    assert_eq!(
+        (stats.num_tokens_scheduled, stats.num_tokens_cached),
+        (7, 4)
+    );
+    assert_eq!(stats.num_blocks_free, stats.num_blocks);
+    commit(&mut scheduler, second, &Advance::Append(vec![1]));
+    drain(&mut scheduler);
+}
+
+#[test]
+fn nothing_is_preempted_for_a_step_ahead() {
+    let mut scheduler = scheduler(SchedulerConfig {
+        num_blocks: 4,
+        ..CONFIG
+    });
+    let rows = [0, 20].map(|first| NewSequence {
+        max_len: 16,
+        ..row(first..first + 8)
+    });
+    let [old, young] = rows.map(|new| scheduler.add(new).unwrap());
+    let first = step(&mut scheduler);
+    // Both need a third block, and none is free. The young one may be about to end.
+    assert!(ahead(&mut scheduler, &first, &[old, young]).is_none());
+    let results = [(old, Advance::Append(vec![1])), (young, Advance::Finish)];
+    assert!(scheduler.commit(first, results).is_empty());
+    drain(&mut scheduler);
+    assert_eq!(scheduler.stats().num_preemptions, 0);
+}
+
+#[test]
+fn a_row_that_does_not_go_on_as_foreseen_ends_alone() {
+    let mut scheduler = scheduler(CONFIG);
+    let [kept, forced, right] = [0, 20, 40].map(|n| scheduler.add(row(n..n + 5)).unwrap());
+    let first = step(&mut scheduler);
+    let second = ahead(&mut scheduler, &first, &[kept, forced, right]).unwrap();
+    let results = [
+        (forced, Advance::Append(vec![1, 2])),
+        (right, Advance::Append(vec![1])),
+    ];
+    let not = |seq, given| (seq, SchedulerError::NotAsForeseen { seq, given });
+    assert_eq!(
+        scheduler.commit(first, results),
+        [not(forced, 2), not(kept, 0)]
+    );
+    scheduler.check_integrity().unwrap();
+    commit(&mut scheduler, second, &Advance::Finish);
+    drain(&mut scheduler);
+}

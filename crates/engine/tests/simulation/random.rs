@@ -6,7 +6,9 @@
 
 use crate::fake::{FakePool, Weights, kv_alone, mix};
 use data::TokenId;
-use engine::scheduler::{Advance, BlockHasher, PrefixCache, Scheduler, SchedulerConfig, StepPlan};
+use engine::scheduler::{
+    Advance, BlockHasher, PlannedSpan, PrefixCache, Scheduler, SchedulerConfig, StepPlan,
+};
 use engine::sequence::{AdapterKey, Logits, NewSequence, Priority, SeqId};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +64,11 @@ struct Marks {
     aborts: u64,
     cancels: u64,
     cancels_in_step: u64,
+    ahead: u64,
+    foreseen: u64,
+    too_many: u64,
+    left_out: u64,
+    aborts_ahead: u64,
     resets: u64,
     swaps: u64,
     row_steps_max: u64,
@@ -82,6 +89,11 @@ impl Marks {
             self.aborts,
             self.cancels,
             self.cancels_in_step,
+            self.ahead,
+            self.foreseen,
+            self.too_many,
+            self.left_out,
+            self.aborts_ahead,
             self.resets,
             self.swaps,
         ];
@@ -138,12 +150,36 @@ impl Rng {
     }
 }
 
+/// A step that was computed, and whose results the scheduler does not know yet.
+#[derive(Debug)]
+struct Flight {
+    plan: StepPlan,
+    results: Vec<(SeqId, Advance)>,
+}
+
+impl Flight {
+    /// What a row draws; rows that end draw something too.
+    fn token(&self, seq: SeqId) -> TokenId {
+        let drawn = self.results.iter().find(|(id, _)| *id == seq);
+        match drawn {
+            Some((_, Advance::Append(tokens))) => tokens[0],
+            _ => 1,
+        }
+    }
+
+    fn ended(&self) -> BTreeSet<SeqId> {
+        let ended = |(id, advance): &(SeqId, Advance)| (*advance == Advance::Finish).then_some(*id);
+        self.results.iter().filter_map(ended).collect()
+    }
+}
+
 struct Simulation {
     rng: Rng,
     config: SchedulerConfig,
     scheduler: Scheduler,
     pool: FakePool,
     rows: BTreeMap<SeqId, Row>,
+    flight: Option<Flight>,
     version: u64,
     num_streams: u64,
     is_draining: bool,
@@ -178,6 +214,7 @@ impl Simulation {
             scheduler,
             pool,
             rows,
+            flight: None,
             version: 0,
             num_streams: 0,
             is_draining: false,
@@ -185,14 +222,16 @@ impl Simulation {
     }
 
     fn run(mut self, step: &Cell<u64>, marks: &mut Marks) -> Result<(), String> {
-        while !(self.is_draining && self.rows.is_empty()) {
+        while !(self.is_draining && self.rows.is_empty() && self.flight.is_none()) {
             step.set(step.get() + 1);
             marks.steps += 1;
             self.is_draining = step.get() > EPISODE_STEPS;
             if !self.is_draining {
                 self.disturb(marks)?;
             }
-            self.wake_paused(marks)?;
+            if self.flight.is_none() {
+                self.wake_paused(marks)?;
+            }
             self.check()?;
             self.step(marks)?;
             self.check()?;
@@ -222,6 +261,7 @@ impl Simulation {
             marks.cancels += u64::from(self.cancel_any()?);
         }
         if self.rng.one_in(10)
+            && self.flight.is_none()
             && let Some(id) = self.any_row()
         {
             self.fork(id, marks)?;
@@ -413,47 +453,138 @@ impl Simulation {
         Ok(())
     }
 
+    /// Decides and computes a step, ahead of the one in flight or after it has landed.
     fn step(&mut self, marks: &mut Marks) -> Result<(), String> {
-        let Some(plan) = self.scheduler.schedule() else {
+        let before = self.flight.take();
+        let plan = match &before {
+            None => self.scheduler.schedule(),
+            Some(flight) => {
+                let going_on = self.going_on(flight, marks);
+                self.scheduler.schedule_ahead(&flight.plan, &going_on)
+            }
+        };
+        self.check()?;
+        let Some(plan) = plan else {
+            if let Some(flight) = before {
+                return self.land(flight);
+            }
             let active: Vec<_> = self.rows.iter().filter(|(_, row)| !row.is_paused).collect();
             return expect(active.is_empty(), || {
                 format!("nothing scheduled, though {active:?}")
             });
         };
-        self.check()?;
-        self.check_plan(&plan)?;
+        self.check_plan(&plan, before.as_ref())?;
         self.check_age(marks)?;
         marks.copies += plan.copies.len() as u64;
         marks.shared_in_step += u64::from(is_shared_in_step(&plan, self.config.block_size));
         if self.rng.one_in(40) && !self.is_draining {
             marks.cancels_in_step += u64::from(self.cancel_any()?);
         }
-        if self.rng.one_in(40) && !self.is_draining {
-            marks.aborts += 1;
-            return self.fail(plan);
+        match before {
+            None => self.compute(plan, None, marks),
+            Some(before) => {
+                marks.ahead += 1;
+                let foreseen = plan.spans.iter().filter(|span| span.is_foreseen);
+                marks.foreseen += foreseen.count() as u64;
+                let ended = before.ended();
+                let has_ended = |span: &&PlannedSpan| ended.contains(&span.seq);
+                marks.too_many += plan.spans.iter().filter(has_ended).count() as u64;
+                if self.rng.one_in(40) && !self.is_draining {
+                    marks.aborts_ahead += 1;
+                    self.fail(plan, &ended)?;
+                    self.check()?;
+                    return self.fail(before.plan, &ended);
+                }
+                self.compute(plan, Some(before), marks)
+            }
         }
-        let results = self.forward(&plan, marks)?;
-        let failed = self.scheduler.commit(plan, results);
+    }
+
+    /// The rows of a step in flight that will be given one token or end. One in eight is not
+    /// known to; of some that cannot go on it is said nevertheless.
+    fn going_on(&mut self, flight: &Flight, marks: &mut Marks) -> BTreeSet<SeqId> {
+        let mut going_on = BTreeSet::new();
+        for (seq, advance) in &flight.results {
+            let may_go_on = match advance {
+                Advance::Append(tokens) => tokens.len() == 1,
+                Advance::Finish => true,
+                Advance::Keep => false,
+            };
+            if may_go_on && !self.rng.one_in(8) {
+                going_on.insert(*seq);
+            } else {
+                marks.left_out += 1;
+            }
+        }
+        going_on
+    }
+
+    /// Computes a step; then the one before it lands, and sometimes this one, too.
+    fn compute(
+        &mut self,
+        mut plan: StepPlan,
+        before: Option<Flight>,
+        marks: &mut Marks,
+    ) -> Result<(), String> {
+        if let Some(before) = &before {
+            // A device takes the tokens from where the step before left them.
+            for span in plan.spans.iter_mut().filter(|span| span.is_foreseen) {
+                *span.tokens.last_mut().ok_or("an empty span")? = before.token(span.seq);
+            }
+        }
+        let will_fail = self.rng.one_in(40) && !self.is_draining;
+        let results = match will_fail {
+            true => Vec::new(),
+            false => self.forward(&plan, marks)?,
+        };
+        if let Some(before) = before {
+            self.land(before)?;
+            self.check()?;
+        }
+        if will_fail {
+            marks.aborts += 1;
+            return self.fail(plan, &BTreeSet::new());
+        }
+        let flight = Flight { plan, results };
+        if self.rng.one_in(3) {
+            return self.land(flight);
+        }
+        self.flight = Some(flight);
+        Ok(())
+    }
+
+    fn land(&mut self, flight: Flight) -> Result<(), String> {
+        let failed = self.scheduler.commit(flight.plan, flight.results);
         expect(failed.is_empty(), || {
             format!("could not append: {failed:?}")
         })
     }
 
-    /// The step dies; its rows must come back, and sometimes try again.
-    fn fail(&mut self, plan: StepPlan) -> Result<(), String> {
+    /// The step dies; its rows must come back, and sometimes try again; those of which the
+    /// scheduler does not know yet that they have `ended`, too.
+    fn fail(&mut self, plan: StepPlan, ended: &BTreeSet<SeqId>) -> Result<(), String> {
         self.pool.fail(&plan);
+        let has_ended = |id: &SeqId| ended.contains(id) && self.scheduler.sequence(*id).is_some();
+        let is_there = |id: &SeqId| self.rows.contains_key(id) || has_ended(id);
         let ids = plan.spans.iter().map(|span| span.seq);
-        let expected: Vec<SeqId> = ids.filter(|id| self.rows.contains_key(id)).collect();
+        let expected: Vec<SeqId> = ids.filter(is_there).collect();
         let failed = self.scheduler.abort(plan);
         expect(failed == expected, || {
             format!("{failed:?} failed, not {expected:?}")
         })?;
         for id in failed {
-            let row = self.rows.remove(&id).ok_or("an unknown row failed")?;
+            let row = match self.rows.remove(&id) {
+                None if ended.contains(&id) => continue,
+                row => row.ok_or("an unknown row failed")?,
+            };
             if self.rng.one_in(2) {
+                // Often longer than before: it then looks for all that the failed step published.
+                let mut tokens = row.tokens;
+                let num_new = self.rng.below(3).min(row.max_len - tokens.len());
+                tokens.extend(self.rng.tokens(num_new));
                 let new = NewSequence {
-                    logits: self.any_logits(0, row.tokens.len()),
-                    tokens: row.tokens,
+                    logits: self.any_logits(0, tokens.len()),
+                    tokens,
                     max_len: row.max_len,
                     adapter: row.weights.adapter,
                     priority: Priority::default(),
@@ -464,7 +595,8 @@ impl Simulation {
         Ok(())
     }
 
-    fn check_plan(&self, plan: &StepPlan) -> Result<(), String> {
+    fn check_plan(&self, plan: &StepPlan, before: Option<&Flight>) -> Result<(), String> {
+        let ended = before.map(Flight::ended).unwrap_or_default();
         let config = &self.config;
         let is_within = plan.num_tokens() <= config.max_tokens_per_step
             && (1..=config.max_sequences).contains(&plan.spans.len());
@@ -475,13 +607,23 @@ impl Simulation {
         })?;
         for span in &plan.spans {
             let describe = |what: &str| format!("{what}: {span:?}, {:?}", self.rows.get(&span.seq));
+            if ended.contains(&span.seq) {
+                let is_one = span.is_foreseen && span.query.len() == 1;
+                expect(is_one, || describe("more than one token too many"))?;
+                continue;
+            }
             let row = self
                 .rows
                 .get(&span.seq)
                 .ok_or_else(|| describe("unknown row"))?;
             expect(!span.query.is_empty(), || describe("empty chunk"))?;
-            let tokens = row.tokens.get(span.query.clone());
-            expect(tokens == Some(&*span.tokens), || describe("wrong tokens"))?;
+            let mut tokens = row.tokens.get(span.query.clone()).unwrap_or(&[]).to_vec();
+            if span.is_foreseen {
+                let is_last = before.is_some() && span.query.end == row.tokens.len();
+                expect(is_last, || describe("nobody draws it"))?;
+                *tokens.last_mut().ok_or("an empty span")? = 0;
+            }
+            expect(tokens == span.tokens, || describe("wrong tokens"))?;
             expect(span.adapter == row.weights.adapter, || {
                 describe("wrong adapter")
             })?;

@@ -77,6 +77,14 @@ impl Device {
         Self { backend }
     }
 
+    /// The emulator, doing everything as late as a device may: when somebody waits for it. Shows
+    /// who reads an answer, or writes over what is still to be copied, too early.
+    #[cfg(feature = "cuda-emulator")]
+    pub fn emulated_late() -> Self {
+        let backend = Arc::new(super::emulated::Emulator::late());
+        Self { backend }
+    }
+
     /// What the device is.
     ///
     /// # Errors

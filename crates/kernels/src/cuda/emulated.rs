@@ -9,7 +9,7 @@ use super::buffer::Buffer;
 use super::device::{Device, DeviceInfo};
 use crate::error::{KernelError, Result};
 use std::alloc::{Layout, alloc, dealloc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -69,6 +69,13 @@ struct State {
     capturing: Option<Vec<Step>>,
     graphs: BTreeMap<u64, Vec<Step>>,
     next: u64,
+    /// Whether work is done as late as a device may do it: when somebody waits for it.
+    is_late: bool,
+    waiting: VecDeque<Step>,
+    /// Work given so far.
+    given: usize,
+    /// Work given before each event.
+    events: BTreeMap<u64, usize>,
     /// What went wrong; as on a device, everything fails from then on.
     broken: Option<String>,
 }
@@ -83,6 +90,17 @@ enum Step {
 }
 
 impl Emulator {
+    /// One that does nothing before somebody waits for it.
+    pub(super) fn late() -> Self {
+        let state = State {
+            is_late: true,
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,11 +111,26 @@ impl Emulator {
             steps.push(step);
             return Ok(());
         }
-        state.run(&step)
+        state.given += 1;
+        if !state.is_late {
+            return state.run(&step);
+        }
+        state.waiting.push_back(step);
+        state.check()
     }
 }
 
 impl State {
+    /// Does what was given, up to the work of this number.
+    fn finish(&mut self, number: usize) -> Result<()> {
+        while self.given - self.waiting.len() < number
+            && let Some(step) = self.waiting.pop_front()
+        {
+            self.run(&step)?;
+        }
+        self.check()
+    }
+
     fn run(&mut self, step: &Step) -> Result<()> {
         self.check()?;
         match step {
@@ -265,12 +298,17 @@ impl Backend for Emulator {
     }
 
     fn free(&self, address: u64) -> Result<()> {
+        // As a device, after whatever may use it.
+        let mut state = self.state();
+        let given = state.given;
+        let finished = state.finish(given);
+        drop(state);
         let Some(bytes) = self.state().buffers.remove(&address) else {
             return Err(KernelError::Device("freed twice".to_owned()));
         };
         // SAFETY: allocated above with this layout, and just forgotten.
         unsafe { dealloc((address as usize - FENCE) as *mut u8, layout(bytes)?) };
-        Ok(())
+        finished
     }
 
     fn allocate_pinned(&self, bytes: usize) -> Result<u64> {
@@ -298,12 +336,13 @@ impl Backend for Emulator {
     }
 
     fn synchronize(&self) -> Result<()> {
-        let state = self.state();
+        let mut state = self.state();
         if state.capturing.is_some() {
             let problem = "waiting while work is captured".to_owned();
             return Err(KernelError::Device(problem));
         }
-        state.check()
+        let given = state.given;
+        state.finish(given)
     }
 
     fn begin_capture(&self) -> Result<()> {
@@ -338,15 +377,21 @@ impl Backend for Emulator {
         Ok(self.state().number())
     }
 
-    fn record_event(&self, _event: u64) -> Result<()> {
+    fn record_event(&self, event: u64) -> Result<()> {
+        let mut state = self.state();
+        let given = state.given;
+        state.events.insert(event, given);
         Ok(())
     }
 
-    fn wait_event(&self, _event: u64) -> Result<()> {
-        self.state().check()
+    fn wait_event(&self, event: u64) -> Result<()> {
+        let mut state = self.state();
+        let given = state.events.get(&event).copied();
+        state.finish(given.unwrap_or(0))
     }
 
-    fn free_event(&self, _event: u64) -> Result<()> {
+    fn free_event(&self, event: u64) -> Result<()> {
+        self.state().events.remove(&event);
         Ok(())
     }
 
@@ -357,6 +402,7 @@ impl Backend for Emulator {
 
 impl Drop for Emulator {
     fn drop(&mut self) {
+        self.state().waiting.clear();
         let left: Vec<u64> = self.state().buffers.keys().copied().collect();
         for address in left {
             let _ = self.free(address);

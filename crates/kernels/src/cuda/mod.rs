@@ -33,7 +33,7 @@ pub use emulated::run_broken;
 pub use linear::{CudaLinear, Mode, Products, ProductsSize};
 pub use lora::{LoraAdd, LoraMatrix, LoraTable, NO_ADAPTER, lora_add};
 pub use measure::{Rates, measure};
-pub use sampler::{DrawnAt, Question, RawReport, Reported, Sampler, SamplerLimits};
+pub use sampler::{Asked, DrawnAt, Question, RawReport, Reported, Sampler, SamplerLimits};
 
 mod attention;
 mod backend;

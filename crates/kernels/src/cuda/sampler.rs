@@ -1,7 +1,7 @@
 //! Tokens drawn on the device: logits stay there, answers come back.
 
 use super::backend::{Fields, Launch};
-use super::buffer::{Buffer, Kind, Matrix, Pinned};
+use super::buffer::{Buffer, Kind, Matrix, Pinned, View};
 use super::device::Device;
 use crate::error::{KernelError, Result};
 use crate::sampling::{self, Penalties, SampleError, SamplingParams, Seen};
@@ -89,9 +89,36 @@ pub struct Sampler {
     candidates: Buffer<u32>,
     run_max: Buffer<f32>,
     input: Buffer<u32>,
-    input_host: Pinned<u32>,
     output: Buffer<u32>,
-    output_host: Pinned<u32>,
+    /// Runs take turns with the host's side, so that one may start before the answers of the
+    /// one before it are read.
+    host: [HostSide; 2],
+    runs: usize,
+    /// Questions of the last run.
+    questions: usize,
+}
+
+/// What a run writes and reads on the host.
+#[derive(Debug)]
+struct HostSide {
+    input: Pinned<u32>,
+    output: Pinned<u32>,
+}
+
+impl HostSide {
+    fn new(device: &Device) -> Result<Self> {
+        Ok(Self {
+            input: Pinned::zeros(device, 1024)?,
+            output: Pinned::zeros(device, 1024)?,
+        })
+    }
+}
+
+/// Answers that are on their way to the host.
+#[derive(Debug)]
+pub struct Asked {
+    /// Which of the runs.
+    run: usize,
     pending: Vec<Pending>,
     parts: OutputParts,
 }
@@ -136,11 +163,10 @@ impl Sampler {
             candidates: Buffer::zeros(device, concurrent * vocabulary)?,
             run_max: Buffer::zeros(device, concurrent * vocabulary.div_ceil(64))?,
             input: Buffer::zeros(device, 1024)?,
-            input_host: Pinned::zeros(device, 1024)?,
             output: Buffer::zeros(device, 1024)?,
-            output_host: Pinned::zeros(device, 1024)?,
-            pending: Vec::new(),
-            parts: OutputParts::default(),
+            host: [HostSide::new(device)?, HostSide::new(device)?],
+            runs: 0,
+            questions: 0,
         })
     }
 
@@ -150,7 +176,7 @@ impl Sampler {
     }
 
     /// Starts the answers to `questions` about `rows` rows of logits (rows, V), f32.
-    /// [`Sampler::answers`] waits for them.
+    /// [`Sampler::answers`] waits for them, and may do so after the next run was started.
     ///
     /// # Errors
     /// Operands of another shape or type; a row, token or parameter out of range (names the
@@ -160,61 +186,97 @@ impl Sampler {
         logits: Matrix<'_>,
         rows: usize,
         questions: &[Question<'_>],
-    ) -> Result<()> {
+    ) -> Result<Asked> {
         let shape = (rows, self.limits.vocabulary);
         logits.check("sample", "logits", &[Kind::F32], shape)?;
         for (index, question) in questions.iter().enumerate() {
             self.check(index, question, rows)?;
         }
         let packed = Packed::new(questions, self.limits);
-        self.pending = packed.pending;
         let top_max = questions.iter().map(|question| question.top).max();
         let top_max = top_max.unwrap_or(0);
         let asked = questions.len() * ANSWER_WORDS;
         let top_tokens = asked + packed.asked;
         let top_logprobs = top_tokens + questions.len() * top_max;
-        let end = top_logprobs + questions.len() * top_max;
-        self.parts = OutputParts {
+        let parts = OutputParts {
             asked,
             top_tokens,
             top_logprobs,
-            end,
+            end: top_logprobs + questions.len() * top_max,
             top_max,
         };
+        self.runs += 1;
+        self.questions = questions.len();
+        let run = Asked {
+            run: self.runs,
+            pending: packed.pending,
+            parts,
+        };
         if questions.is_empty() {
-            return Ok(());
+            return Ok(run);
         }
-        self.make_room(packed.words.len())?;
-        self.input_host.get_mut()?[..packed.words.len()].copy_from_slice(&packed.words);
-        self.input
-            .upload(0, &mut self.input_host, packed.words.len())?;
+        self.make_room(packed.words.len(), parts.end)?;
+        let host = &mut self.host[self.runs % 2];
+        host.input.get_mut()?[..packed.words.len()].copy_from_slice(&packed.words);
+        self.input.upload(0, &mut host.input, packed.words.len())?;
         for first in (0..questions.len()).step_by(self.limits.concurrent) {
             let wave = &questions[first..questions.len().min(first + self.limits.concurrent)];
+            let some = (first, wave.len());
             if wave.iter().any(is_edited) {
-                self.launch("sample_edit", logits, (first, wave.len()), &packed.starts)?;
+                self.launch("sample_edit", logits, some, (&packed.starts, parts))?;
             }
-            self.launch("sample", logits, (first, wave.len()), &packed.starts)?;
+            self.launch("sample", logits, some, (&packed.starts, parts))?;
         }
-        self.output.download(0..end, &mut self.output_host)
+        let host = &mut self.host[self.runs % 2];
+        self.output.download(0..parts.end, &mut host.output)?;
+        Ok(run)
     }
 
-    /// Waits for the answers to the questions of the last [`Sampler::run`], in their order.
+    /// Waits for the answers to the questions of a run, in their order.
     ///
     /// # Errors
-    /// The device failed.
-    pub fn answers(&mut self) -> Result<Vec<Reported>> {
-        if self.pending.is_empty() {
+    /// The device failed; two later runs have been started.
+    pub fn answers(&self, asked: &Asked) -> Result<Vec<Reported>> {
+        if asked.run + 1 < self.runs {
+            let (run, last) = (asked.run, self.runs);
+            return Err(invalid(format!(
+                "the answers of run {run} are gone, the last is {last}"
+            )));
+        }
+        if asked.pending.is_empty() {
             return Ok(Vec::new());
         }
-        let words = self.output_host.get()?;
+        let words = self.host[asked.run % 2].output.get()?;
         let vocabulary = self.limits.vocabulary;
         let answer = |(index, pending): (usize, &Pending)| {
             let answer = &words[index * ANSWER_WORDS..][..ANSWER_WORDS];
             read_answer(answer, pending, vocabulary, || {
-                raw_report(words, &self.parts, index, pending)
+                raw_report(words, &asked.parts, index, pending)
             })
         };
-        Ok(self.pending.iter().enumerate().map(answer).collect())
+        Ok(asked.pending.iter().enumerate().map(answer).collect())
+    }
+
+    /// Replaces `tokens[row]`, of `rows` rows, by what question `index[row]` of the last run
+    /// drew, where there is such a question. Both (rows), u32, on the device: so that a step
+    /// can follow before anybody has seen what was drawn.
+    ///
+    /// # Errors
+    /// Operands of another type or length.
+    pub fn take_drawn(&self, index: View<'_>, tokens: View<'_>, rows: usize) -> Result<()> {
+        let op = "take_drawn";
+        index.check(op, "index", Kind::U32, rows)?;
+        tokens.check(op, "tokens", Kind::U32, rows)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let launch = Launch::new(op, [rows.div_ceil(256), 1, 1], 256)?
+            .arg(self.output.address())
+            .arg(self.questions as u32)
+            .arg(index.address)
+            .arg(tokens.address)
+            .arg(rows as u32);
+        self.device.backend().launch(&launch)
     }
 
     fn check(&self, index: usize, question: &Question<'_>, rows: usize) -> Result<()> {
@@ -244,16 +306,22 @@ impl Sampler {
         }
     }
 
-    fn make_room(&mut self, words: usize) -> Result<()> {
-        if self.input.len() < words {
-            let len = words.next_power_of_two();
-            self.input = Buffer::zeros(&self.device, len)?;
-            self.input_host = Pinned::zeros(&self.device, len)?;
-        }
-        if self.output.len() < self.parts.end {
-            let len = self.parts.end.next_power_of_two();
-            self.output = Buffer::zeros(&self.device, len)?;
-            self.output_host = Pinned::zeros(&self.device, len)?;
+    fn make_room(&mut self, input: usize, output: usize) -> Result<()> {
+        let device = &self.device;
+        let host = &mut self.host[self.runs % 2];
+        for (buffer, pinned, needed) in [
+            (&mut self.input, &mut host.input, input),
+            (&mut self.output, &mut host.output, output),
+        ] {
+            let len = needed.next_power_of_two();
+            if buffer.len() < needed {
+                // The device may still be at work on what it is given back.
+                device.synchronize()?;
+                *buffer = Buffer::zeros(device, len)?;
+            }
+            if pinned.len() < needed {
+                *pinned = Pinned::zeros(device, len)?;
+            }
         }
         Ok(())
     }
@@ -263,7 +331,7 @@ impl Sampler {
         kernel: &str,
         logits: Matrix<'_>,
         (first, count): (usize, usize),
-        starts: &InputStarts,
+        (starts, parts): (&InputStarts, OutputParts),
     ) -> Result<()> {
         let input = |word: usize| self.input.address() + 4 * word as u64;
         let output = |word: usize| self.output.address() + 4 * word as u64;
@@ -281,13 +349,13 @@ impl Sampler {
             .u64(input(starts.seen_counts))
             .u64(input(starts.masks))
             .u64(input(starts.asked))
-            .u64(output(self.parts.asked))
-            .u64(output(self.parts.top_tokens))
-            .u64(output(self.parts.top_logprobs))
+            .u64(output(parts.asked))
+            .u64(output(parts.top_tokens))
+            .u64(output(parts.top_logprobs))
             .u32(vocabulary as u32)
             .u32(logits.stride32())
             .u32(vocabulary.div_ceil(32) as u32)
-            .u32(self.parts.top_max as u32)
+            .u32(parts.top_max as u32)
             .u32(first as u32);
         // Sixteen logits a thread, in whole warps.
         let threads = (vocabulary / 16).next_power_of_two().clamp(128, 1024);

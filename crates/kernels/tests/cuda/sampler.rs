@@ -1,6 +1,6 @@
 use crate::reference::Random;
 use crate::{device, upload};
-use kernels::cuda::{Question, RawReport, Sampler, SamplerLimits};
+use kernels::cuda::{Asked, Buffer, Question, RawReport, Sampler, SamplerLimits};
 use kernels::sampling::{
     Penalties, SampleError, SamplingParams, Seen, apply_bias, apply_mask, apply_penalties,
     log_softmax_at, sample, top_logprobs, uniform,
@@ -49,10 +49,10 @@ fn compare(rows: &[Vec<f32>], questions: &[Owned], concurrent: usize) {
     .unwrap();
     let logits = upload(&device, &rows.concat());
     let asked: Vec<Question<'_>> = questions.iter().map(Owned::question).collect();
-    sampler
+    let run = sampler
         .run(logits.matrix(vocabulary), rows.len(), &asked)
         .unwrap();
-    let answers = sampler.answers().unwrap();
+    let answers = sampler.answers(&run).unwrap();
     assert_eq!(answers.len(), questions.len());
     let mut edges = 0;
     for (index, (question, answer)) in questions.iter().zip(answers).enumerate() {
@@ -385,4 +385,54 @@ fn questions_out_of_range_are_refused_by_number() {
         })
         .contains(&error.to_string())
     );
+}
+
+#[test]
+fn a_run_may_start_before_the_answers_of_the_last_are_read() {
+    let device = device();
+    let limits = SamplerLimits {
+        vocabulary: 10,
+        concurrent: 2,
+    };
+    let mut sampler = Sampler::new(&device, limits).unwrap();
+    // Row r has its largest logit at 3 r + 1.
+    let mut rows = vec![0.0; 30];
+    (0..3).for_each(|row| rows[row * 10 + 3 * row + 1] = 5.0);
+    let logits = upload(&device, &rows);
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+    };
+    let draw = |row| Question {
+        row,
+        draw: Some((greedy, 0.5)),
+        ..Question::default()
+    };
+    let mut run = |rows: &[usize]| {
+        let questions: Vec<Question<'_>> = rows.iter().map(|row| draw(*row)).collect();
+        let asked = sampler.run(logits.matrix(10), 3, &questions).unwrap();
+        // The next step's rows: the second question's token, their own, the first's.
+        let index = Buffer::from_slice(&device, &[1, u32::MAX, 0]).unwrap();
+        let tokens = Buffer::from_slice(&device, &[50u32, 51, 52]).unwrap();
+        sampler.take_drawn(index.view(), tokens.view(), 3).unwrap();
+        (asked, tokens.read().unwrap())
+    };
+    let (first, taken) = run(&[2, 0]);
+    assert_eq!(taken, [1, 51, 7]);
+    // A question less: what it would have drawn is not taken.
+    let (second, taken) = run(&[1]);
+    assert_eq!(taken, [50, 51, 4]);
+    let drawn = |asked: &Asked| -> Vec<u32> {
+        let answers = sampler.answers(asked).unwrap().into_iter();
+        answers
+            .map(|one| one.drawn.unwrap().unwrap().token)
+            .collect()
+    };
+    assert_eq!(drawn(&first), [7, 1]);
+    assert_eq!(drawn(&second), [4]);
+    sampler.run(logits.matrix(10), 3, &[draw(0)]).unwrap();
+    let error = sampler.answers(&first).unwrap_err().to_string();
+    assert!(error.contains("run 1 are gone"), "{error}");
 }

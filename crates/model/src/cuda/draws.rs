@@ -1,5 +1,6 @@
 //! Questions about logits in the terms of the device's sampler.
 
+use super::plan::NOT_DRAWN;
 use crate::{DrawAnswer, DrawQuestion, ScoreAnswer, ScoreQuestion};
 use kernels::cuda::{Question, Reported};
 use kernels::sampling::SampleError;
@@ -31,6 +32,16 @@ pub(super) fn in_order<A>(
             None => answers.next().expect("every question asked has an answer"),
         })
         .collect()
+}
+
+/// The device's number of each question; [`NOT_DRAWN`] of those that it is not asked.
+pub(super) fn numbers(problems: &[Option<SampleError>]) -> Vec<u32> {
+    let mut next = 0..NOT_DRAWN;
+    let number = |problem: &Option<SampleError>| match problem {
+        Some(_) => NOT_DRAWN,
+        None => next.next().unwrap_or(NOT_DRAWN),
+    };
+    problems.iter().map(number).collect()
 }
 
 pub(super) fn problem_of_draw(question: &DrawQuestion) -> Option<SampleError> {
@@ -70,12 +81,13 @@ pub(super) fn score_question(question: &ScoreQuestion) -> Question<'_> {
     }
 }
 
+/// The answer to a question with these `logprobs`.
 pub(super) fn draw_answer(
-    question: &DrawQuestion,
+    logprobs: Option<usize>,
     reported: Reported,
 ) -> Result<DrawAnswer, SampleError> {
     let drawn = reported.drawn.expect("a draw was asked for")?;
-    let raw = match question.logprobs {
+    let raw = match logprobs {
         None => None,
         Some(_) => Some(ScoreAnswer {
             logprobs: vec![drawn.raw_logprob],

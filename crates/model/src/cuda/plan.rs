@@ -12,6 +12,9 @@ const TILES_FROM: usize = 9;
 /// A position of the cache where nothing is written.
 const NO_SLOT: u32 = u32::MAX;
 
+/// The number of no draw.
+pub(super) const NOT_DRAWN: u32 = u32::MAX;
+
 /// What steps may be made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -48,6 +51,9 @@ pub(super) struct StepArrays {
     /// Index of each row's adapter among those loaded.
     pub(super) adapters: Vec<u32>,
     pub(super) logit_rows: Vec<u32>,
+    /// Which of the device's last draws gives each row its token, [`NOT_DRAWN`] where the host
+    /// has; empty if it has all.
+    pub(super) drawn: Vec<u32>,
     pub(super) starts: Vec<u32>,
     pub(super) contexts: Vec<u32>,
     pub(super) block_starts: Vec<u32>,

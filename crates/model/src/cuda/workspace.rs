@@ -13,7 +13,7 @@ use kernels::cuda::{
 /// Memory for the parts of attention that are put together, in bytes.
 const SCRATCH_BYTES: usize = 256 << 20;
 /// Arrays with a number for each row.
-const BY_ROW: usize = 6;
+const BY_ROW: usize = 7;
 /// Pieces that a step's sequences may be cut into beyond one each.
 const MORE_SPANS: usize = 128;
 
@@ -203,13 +203,14 @@ impl Inputs {
         }
         let chosen = |row: &u32| arrays.adapters[*row as usize];
         let chosen_adapters: Vec<u32> = arrays.logit_rows.iter().map(chosen).collect();
-        let parts: [(usize, &[u32]); 10] = [
+        let parts: [(usize, &[u32]); 11] = [
             (0, &arrays.tokens),
             (self.rows, &arrays.positions),
             (2 * self.rows, &arrays.slots),
             (3 * self.rows, &arrays.adapters),
             (4 * self.rows, &arrays.logit_rows),
             (5 * self.rows, &chosen_adapters),
+            (6 * self.rows, &arrays.drawn),
             (self.spans_at(0), &arrays.starts),
             (self.spans_at(1), &arrays.contexts),
             (self.spans_at(2), &arrays.block_starts),
@@ -256,6 +257,11 @@ impl Inputs {
     /// Adapters of the rows asked for, in the order they are asked for in.
     pub(super) fn chosen_adapters(&self) -> View<'_> {
         self.by_row(5)
+    }
+
+    /// Which draw gives each row its token.
+    pub(super) fn drawn(&self) -> View<'_> {
+        self.by_row(6)
     }
 
     /// Some of the spans.

@@ -32,6 +32,7 @@ fn devices_that_are_none() {
         (["--device", "gpu"], "cuda:N"),
         (["--devices", "cpu,cuda:0"], "replicas of one model"),
         (["--devices", "cuda:0,cuda:0"], "named twice"),
+        (["--devices", "metal,metal"], "none of metal"),
     ] {
         let args = [&["generate", "-p", "x"][..], &devices].concat();
         let ended = place.run(&args);
@@ -56,6 +57,24 @@ fn a_gpu_is_refused_by_a_program_without_cuda() {
     assert_eq!(doctor["gpus"], serde_json::json!([]));
     let why = doctor["no_gpu_because"].as_str().unwrap();
     assert!(why.contains("without CUDA"), "{why}");
+}
+
+#[cfg(not(feature = "metal"))]
+#[test]
+fn metal_is_refused_by_a_program_without_it() {
+    let place = Place::new();
+    let ended = place.run(&["generate", "-p", "x", "--device", "metal"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let words = "--device metal: no Metal device";
+    assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("--features metal"),
+        "{}",
+        ended.stderr
+    );
+    let doctor = place.json(&["doctor", "--json"]);
+    let why = doctor["no_metal_because"].as_str().unwrap();
+    assert!(why.contains("--features metal"), "{why}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ pub(crate) struct ModelArgs {
     /// Type of the KV cache
     #[arg(long, value_enum, visible_alias = "kv-type")]
     pub(crate) kv_dtype: Option<KvDtypeArg>,
-    /// Where the model computes: cpu, cuda or cuda:N [default: cpu]
+    /// Where the model computes: cpu, cuda, cuda:N or metal [default: cpu]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Several of a kind, each with a replica of the model, behind one queue

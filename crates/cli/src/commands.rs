@@ -73,7 +73,7 @@ impl Env {
     pub(crate) fn start(&self, opened: &Opened) -> Result<Session> {
         match Devices::of(&self.config)? {
             Devices::Cpu { .. } => opened.start_with(&self.config, self.load(opened)?, None),
-            Devices::Cuda(_) => opened.clone().start(&self.config),
+            Devices::Cuda(_) | Devices::Metal => opened.clone().start(&self.config),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Where models compute: the processor, or GPUs; several of a kind are replicas of one model
-//! behind one queue.
+//! behind one queue, but for Metal, where there is one.
 
 use crate::config::Config;
 use crate::error::Failure;
@@ -15,6 +15,8 @@ pub(crate) enum Devices {
     },
     /// GPUs by number, at least one; each holds the weights.
     Cuda(Vec<usize>),
+    /// An Apple machine's GPU.
+    Metal,
 }
 
 /// Whether rows on a GPU may have other bits in other batches.
@@ -35,9 +37,12 @@ impl Devices {
         Self::parse(config.text("engine.devices").unwrap_or("cpu"))
     }
 
-    /// Reads `cpu`, `cuda`, `cuda:1`, or several with commas between them.
+    /// Reads `metal`; `cpu`, `cuda`, `cuda:1`, or several with commas between them.
     fn parse(text: &str) -> Result<Self> {
         let wrong = |why: String| Failure::usage(format!("--device {text}: {why}"));
+        if text.trim() == "metal" {
+            return Ok(Self::Metal);
+        }
         let (mut cpus, mut gpus) = (0, Vec::new());
         for name in text.split(',').map(str::trim) {
             let number = match (name, name.strip_prefix("cuda:")) {
@@ -50,8 +55,8 @@ impl Devices {
                 _ => None,
             };
             let Some(number) = number else {
-                let expected = "cpu, cuda or cuda:N, or several with commas between them";
-                return Err(wrong(format!("`{name}` is no device; expected {expected}")));
+                let expected = "metal, or cpu, cuda or cuda:N, or several of these three with commas between them";
+                return Err(wrong(format!("`{name}` is none of {expected}")));
             };
             if gpus.contains(&number) {
                 return Err(wrong(format!("cuda:{number} is named twice")));
@@ -73,6 +78,7 @@ impl Devices {
             (Self::Cpu { .. }, _) => None,
             (Self::Cuda(_), Determinism::Loose) => Some("cuda"),
             (Self::Cuda(_), Determinism::Strict) => Some("cuda, deterministic"),
+            (Self::Metal, _) => Some("metal"),
         }
     }
 
@@ -113,6 +119,9 @@ mod tests {
             ("cuda", Some(cuda(&[0]))),
             ("cuda:3", Some(cuda(&[3]))),
             ("cuda:0, cuda:1", Some(cuda(&[0, 1]))),
+            ("metal", Some(Devices::Metal)),
+            ("metal,cpu", None),
+            ("metal,metal", None),
             ("cuda:1,cuda:1", None),
             ("cuda,cuda:0", None),
             ("cpu,cuda:0", None),

@@ -14,6 +14,7 @@ mod footprint;
 mod identity;
 mod interrupt;
 mod machine;
+mod metal;
 mod output;
 mod request;
 mod row_sink;

@@ -9,6 +9,7 @@ use crate::footprint::{self, Weights};
 use crate::identity;
 use crate::interrupt::Interrupt;
 use crate::machine;
+use crate::metal;
 use crate::output;
 use crate::text_parts::{self, OwnFiles, TextParts};
 use anyhow::{Context, Result};
@@ -342,6 +343,7 @@ impl Opened {
         match Devices::of(config)? {
             Devices::Cpu { .. } => self.start_with(config, self.load(config)?, least_kv_tokens),
             Devices::Cuda(numbers) => cuda::start(&self, config, &numbers, least_kv_tokens),
+            Devices::Metal => metal::start(&self, config, least_kv_tokens),
         }
     }
 
@@ -350,7 +352,23 @@ impl Opened {
     /// # Errors
     /// Weights that are damaged or do not fit in memory.
     pub(crate) fn load(&self, config: &Config) -> Result<Llama> {
-        let load_as = load_as(config);
+        self.check_weights_fit(config)?;
+        Ok(self.located.files.load(&self.load_options(config))?)
+    }
+
+    /// How the weights are loaded.
+    pub(crate) fn load_options(&self, config: &Config) -> LoadOptions {
+        LoadOptions {
+            weights: load_as(config),
+            max_positions: Some(self.context_tokens),
+        }
+    }
+
+    /// Fails where the machine's memory is too small for the weights.
+    ///
+    /// # Errors
+    /// It is; a file that cannot be looked at.
+    pub(crate) fn check_weights_fit(&self, config: &Config) -> Result<()> {
         let weights = self.weights(config)?;
         if let Some(available) = machine::memory()
             .available
@@ -362,11 +380,7 @@ impl Opened {
                 output::bytes(available),
             )));
         }
-        let options = LoadOptions {
-            weights: load_as,
-            max_positions: Some(self.context_tokens),
-        };
-        Ok(self.located.files.load(&options)?)
+        Ok(())
     }
 
     /// Sizes of the weights as they will lie in memory.
@@ -389,10 +403,6 @@ impl Opened {
     }
 
     /// What the model is read from.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "weights for a GPU are read by their own loader")
-    )]
     pub(crate) fn files(&self) -> &ModelFiles {
         &self.located.files
     }
@@ -445,7 +455,7 @@ impl Opened {
         let replicas = match Devices::of(config)? {
             Devices::Cpu { replicas } => replicas,
             // Weights that were loaded for training: they are where they are.
-            Devices::Cuda(_) => 1,
+            Devices::Cuda(_) | Devices::Metal => 1,
         };
         let kv_type = match config.text("engine.kv_dtype") {
             Some("f16") => KvType::F16,
@@ -493,10 +503,6 @@ impl Opened {
     }
 
     /// Adapters with their names, as the user gave them.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "adapters of a model on a GPU are read beside it")
-    )]
     pub(crate) fn adapters(&self) -> &[(String, PathBuf)] {
         &self.adapters
     }
@@ -532,8 +538,11 @@ impl Opened {
         })
     }
 
-    /// Tokens of each replica's pool.
-    fn kv_tokens(
+    /// Tokens of each replica's pool in the machine's memory.
+    ///
+    /// # Errors
+    /// No room for a KV pool.
+    pub(crate) fn kv_tokens(
         &self,
         config: &Config,
         (kv_type, replicas): (KvType, usize),

@@ -2,8 +2,8 @@
 
 use crate::weights::{RandomWeights, SafeTensorsFiles, WeightFiles};
 use crate::{
-    ChatTemplate, GenerationConfig, GgufFile, Llama, LoadOptions, ModelConfig, ModelError,
-    Tokenizer,
+    CandleLlama, ChatTemplate, GenerationConfig, GgufFile, Llama, LoadOptions, ModelConfig,
+    ModelError, Tokenizer,
 };
 use std::path::{Path, PathBuf};
 
@@ -151,6 +151,21 @@ impl ModelFiles {
     pub fn load(&self, options: &LoadOptions) -> Result<Llama, ModelError> {
         let config = self.config()?;
         self.with_weights(options, |files| Llama::load(config, files, options))
+    }
+
+    /// Loads the weights onto a device of candle's.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load`]; what candle cannot do there.
+    pub fn load_with_candle(
+        &self,
+        device: &candle_core::Device,
+        options: &LoadOptions,
+    ) -> Result<CandleLlama, ModelError> {
+        let config = self.config()?;
+        self.with_weights(options, |files| {
+            CandleLlama::load(device, config, files, options)
+        })
     }
 
     /// Loads the weights onto a device.

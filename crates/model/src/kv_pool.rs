@@ -1,5 +1,6 @@
 //! The K and V of all sequences, in blocks of tokens, allocated once.
 
+use crate::candle_llama::CandleKv;
 use crate::{ModelConfig, ModelError};
 use candle_core::{DType, Device, Tensor};
 use kernels::KvLayer;
@@ -41,6 +42,8 @@ pub struct KvPool {
 enum Storage {
     /// On the host, by layer.
     Host(Vec<KvLayer>),
+    /// In tensors on any device of candle's.
+    Candle(CandleKv),
     #[cfg(feature = "device")]
     Device(crate::cuda::CudaKv),
 }
@@ -110,9 +113,21 @@ impl KvPool {
     pub(crate) fn host(&self) -> Result<&[KvLayer], ModelError> {
         match &self.storage {
             Storage::Host(layers) => Ok(layers),
-            #[cfg(feature = "device")]
-            Storage::Device(_) => Err(ModelError::Batch {
+            _ => Err(ModelError::Batch {
                 problem: "a KV pool that lies on a device".into(),
+            }),
+        }
+    }
+
+    /// K and V in tensors on a device of candle's.
+    ///
+    /// # Errors
+    /// They are elsewhere.
+    pub(crate) fn candle(&self) -> Result<&CandleKv, ModelError> {
+        match &self.storage {
+            Storage::Candle(kv) => Ok(kv),
+            _ => Err(ModelError::Batch {
+                problem: "a KV pool of another model's device".into(),
             }),
         }
     }
@@ -125,10 +140,32 @@ impl KvPool {
     pub(crate) fn device(&self) -> Result<&crate::cuda::CudaKv, ModelError> {
         match &self.storage {
             Storage::Device(kv) => Ok(kv),
-            Storage::Host(_) => Err(ModelError::Batch {
+            _ => Err(ModelError::Batch {
                 problem: "a KV pool that lies on the host".into(),
             }),
         }
+    }
+
+    /// Allocates a pool on a device of candle's.
+    ///
+    /// # Errors
+    /// As [`KvPool::new`].
+    pub(crate) fn on_candle(
+        device: &Device,
+        config: &ModelConfig,
+        (num_blocks, block_size): (usize, usize),
+        kv_type: KvType,
+    ) -> Result<Self, ModelError> {
+        check_slots(num_blocks, block_size)?;
+        check_memory(config, num_blocks * block_size, kv_type)?;
+        let kv = CandleKv::new(device, config, (num_blocks, block_size), kv_type);
+        Ok(Self {
+            storage: Storage::Candle(
+                kv.map_err(|source| ModelError::compute("the KV pool", source))?,
+            ),
+            num_blocks,
+            block_size,
+        })
     }
 
     /// Allocates a pool on a device.
@@ -164,6 +201,7 @@ impl KvPool {
             Storage::Host(layers) => layers
                 .iter()
                 .try_for_each(|layer| kernels::copy_blocks(layer, copies)),
+            Storage::Candle(kv) => kv.copy_blocks(copies),
             #[cfg(feature = "device")]
             Storage::Device(kv) => kv.copy_blocks(copies),
         };

@@ -5,10 +5,11 @@
 //! - [`ModelConfig`], [`Tokenizer`], [`ChatTemplate`], [`GenerationConfig`]: its parts.
 //! - [`GgufExport`] writes a folder as one GGUF file.
 //! - [`ModelFiles::load`] gives a [`Llama`], which computes a [`ForwardBatch`] over a [`KvPool`],
-//!   with [`Adapter`]s row by row.
+//!   with [`Adapter`]s row by row; [`ModelFiles::load_with_candle`] the same in candle's operations.
 
 mod adapter;
 mod batch;
+mod candle_llama;
 mod chat_template;
 mod config;
 #[cfg(feature = "device")]
@@ -31,6 +32,7 @@ mod weights;
 
 pub use adapter::{Adapter, AdapterCard, AdapterPart, AdapterShape, adapter_shape};
 pub use batch::{AdapterId, ForwardBatch};
+pub use candle_llama::{CandleLlama, metal_device};
 pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_template_stack};
 pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,

@@ -15,7 +15,7 @@ pub struct Hidden(pub(crate) Place);
 /// Where hidden states lie.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// f32, on the host.
+    /// f32, on the host; of [`crate::CandleLlama`] where its tensors are.
     Host(Tensor),
     /// In the workspace of the model on a device, until the next step.
     #[cfg(feature = "device")]
@@ -123,7 +123,7 @@ impl Hidden {
         Self(Place::Host(states))
     }
 
-    /// The states, if they lie on the host.
+    /// The states, if they lie in a tensor.
     ///
     /// # Errors
     /// They lie on a device: another model computed them.

@@ -191,7 +191,6 @@ impl<'a> Loader<'a> {
 
     /// Lets `use_bytes` have `{stem}.weight` (out, in) in the format it is to have in memory, as
     /// a file would hold it.
-    #[cfg(feature = "device")]
     pub(crate) fn encoded<T>(
         &self,
         stem: &str,

@@ -70,6 +70,7 @@ pub(crate) fn engine(env: &mut Env, args: &BenchEngineArgs) -> Result<()> {
     let replicas = match Devices::of(&env.config)? {
         Devices::Cpu { replicas } => replicas,
         Devices::Cuda(numbers) => numbers.len(),
+        Devices::Metal => 1,
     };
     let mut measurements = Vec::new();
     if mix.is_none() {

@@ -68,6 +68,7 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
     let report = Report {
         memory,
         gpus,
+        no_metal: model::metal_device().err().map(|why| why.to_string()),
         cache: cache.root().display().to_string(),
         findings,
         num_shapes: args.shape.len(),
@@ -83,6 +84,8 @@ pub(crate) fn run(config: &Config, args: &DoctorArgs) -> Result<()> {
 struct Report<'a> {
     memory: Memory,
     gpus: Result<Vec<Gpu>, String>,
+    /// Why there is no Metal.
+    no_metal: Option<String>,
     /// Folder of the models.
     cache: String,
     /// Models of the cache, then shapes.
@@ -103,6 +106,7 @@ impl Report<'_> {
             "cpu_features": machine::cpu_features(), "threads": machine::threads(),
             "memory_bytes": self.memory.total, "memory_available_bytes": self.memory.available,
             "gpus": self.gpus.as_deref().unwrap_or_default(), "no_gpu_because": self.gpus.as_ref().err(),
+            "no_metal_because": self.no_metal,
             "cache": self.cache, "models": self.findings, "broken_aliases": broken,
         }))
     }
@@ -125,6 +129,10 @@ impl Report<'_> {
             ),
         ];
         lines.extend(gpu_lines(&self.gpus));
+        lines.push(match &self.no_metal {
+            None => "metal   usable, but nobody has tried it yet: --device metal".to_owned(),
+            Some(why) => format!("metal   {why}"),
+        });
         let in_cache = self.findings.len() - self.num_shapes;
         lines.push(format!("models  {in_cache} in {}", self.cache));
         let findings = self.findings.iter();

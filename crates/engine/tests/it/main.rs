@@ -5,6 +5,7 @@
 )]
 
 mod batching;
+mod candle;
 mod common;
 mod grammars;
 mod replicas;

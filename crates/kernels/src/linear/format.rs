@@ -147,7 +147,8 @@ impl WeightFormat {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
-    pub(super) fn ggml(self) -> GgmlDType {
+    /// What candle calls the format.
+    pub fn ggml(self) -> GgmlDType {
         match self {
             Self::F32 => GgmlDType::F32,
             Self::F16 => GgmlDType::F16,

@@ -76,7 +76,6 @@ pub(super) fn linear(
 }
 
 /// The bytes of a weight matrix in the format asked for, those of the file where it is the same.
-#[cfg(feature = "device")]
 pub(super) fn encoded<'a>(
     name: &str,
     raw: &RawTensor<'a>,

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cuda;
 use crate::devices::Devices;
+use crate::error::Failure;
 use crate::footprint;
 use crate::machine;
 use crate::session::{self, Session};
@@ -42,6 +43,9 @@ impl Limits {
                 }
                 Ok(all)
             }
+            Devices::Metal => Err(Failure::usage(
+                "--device metal: nothing measures what Metal could do at best, so far",
+            )),
         }
     }
 }

@@ -7,22 +7,26 @@
 //! al. 2016); memory then grows with one layer.
 
 mod block;
+mod body;
 mod build;
+mod compute;
 mod head;
+mod host;
 mod matrix;
+mod vector;
 
 pub use build::{LoraSettings, Targets};
 pub use head::Coefficients;
 
 use crate::pack::Pack;
-use crate::parameters::{Gradients, ParameterId, Parameters};
+use crate::parameters::{Gradients, Parameters};
 use crate::{Result, TrainError};
-use block::{Block, Saved};
-use candle_core::{Device, Tensor};
-use kernels::Rope;
+use body::{Body, Facts, Pass};
+use candle_core::Tensor;
+use host::Host;
 use kernels::training::TokenScore;
-use matrix::{Dropout, Matrix};
-use model::ModelConfig;
+use matrix::{Dropout, Lora};
+use model::{ModelConfig, Projection};
 use std::collections::BTreeMap;
 
 /// What is kept between the two directions.
@@ -46,56 +50,23 @@ pub struct PassOptions {
     pub dropout_key: u64,
 }
 
-/// A norm's weight or a bias.
-#[derive(Debug)]
-enum Vector {
-    Frozen(Tensor),
-    Trained(ParameterId),
-}
-
 /// A model with trained parts.
 #[derive(Debug)]
 pub struct Network {
     config: ModelConfig,
-    rope: Rope,
-    /// Turns back.
-    unrope: Rope,
-    embedding: Matrix,
-    blocks: Vec<Block>,
-    norm: Vector,
-    /// `None` = the embedding.
-    output: Option<Matrix>,
     parameters: Parameters,
+    /// The adapter's matrices, by layer and projection.
+    loras: BTreeMap<(usize, Projection), Lora>,
     dropout: f64,
+    /// Longest sequence.
+    positions: usize,
+    place: Place,
 }
 
-/// What a layer needs to know besides its weights.
-struct Pass<'a> {
-    config: &'a ModelConfig,
-    rope: &'a Rope,
-    unrope: &'a Rope,
-    parameters: &'a Parameters,
-    segments: &'a [usize],
-    positions: &'a [u32],
-    dropout: Option<Dropout>,
-}
-
-impl Pass<'_> {
-    fn vector<'a>(&'a self, vector: &'a Vector) -> &'a Tensor {
-        match vector {
-            Vector::Frozen(values) => values,
-            Vector::Trained(id) => self.parameters.value(*id),
-        }
-    }
-}
-
-impl Vector {
-    fn add_gradient(&self, gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
-        match self {
-            Self::Frozen(_) => Ok(()),
-            Self::Trained(id) => gradients.add(*id, gradient),
-        }
-    }
+/// Where the weights are.
+#[derive(Debug)]
+enum Place {
+    Host(Body<Host>),
 }
 
 impl Network {
@@ -123,12 +94,10 @@ impl Network {
     /// # Errors
     /// A token outside of the vocabulary, a sequence that is too long, a kernel that fails.
     pub fn score(&self, pack: &Pack, options: &PassOptions) -> Result<Vec<TokenScore>> {
-        let pass = self.pass(pack, None)?;
-        let mut x = self.embed(pack)?;
-        for block in &self.blocks {
-            (x, _) = block.forward(&pass, &x)?;
+        self.check(pack)?;
+        match &self.place {
+            Place::Host(body) => body.score(self.facts(), pack, options),
         }
-        self.head_scores(&pass, &x, pack, options)
     }
 
     /// Adds the gradient of `sum of coefficient * log-probability` over the pack's trained tokens
@@ -143,76 +112,37 @@ impl Network {
         options: &PassOptions,
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>> {
+        self.check(pack)?;
         let dropout = (self.dropout > 0.0).then_some(Dropout {
             probability: self.dropout,
             key: options.dropout_key,
         });
-        let pass = self.pass(pack, dropout)?;
-        let mut x = self.embed(pack)?;
-        let mut kept: Vec<(Tensor, Option<Saved>)> = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (above, saved) = block.forward(&pass, &x)?;
-            let saved = (options.recompute == Recompute::Nothing).then_some(saved);
-            kept.push((std::mem::replace(&mut x, above), saved));
+        let how = (coefficients, options);
+        match &self.place {
+            Place::Host(body) => {
+                body.backward(self.facts(), (pack, dropout), how, gradients.host())
+            }
         }
-        let (scores, mut gradient) =
-            self.head_backward(&pass, &x, pack, (coefficients, options), gradients)?;
-        drop(x);
-        for (block, (input, saved)) in self.blocks.iter().zip(kept).rev() {
-            let saved = match saved {
-                Some(saved) => saved,
-                None => block.forward(&pass, &input)?.1,
-            };
-            gradient = block.backward(&pass, &input, &saved, &gradient, gradients)?;
-        }
-        self.embedding_backward(pack, &gradient, gradients)?;
-        Ok(scores)
     }
 
-    fn pass<'a>(&'a self, pack: &'a Pack, dropout: Option<Dropout>) -> Result<Pass<'a>> {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            config: &self.config,
+            parameters: &self.parameters,
+        }
+    }
+
+    fn check(&self, pack: &Pack) -> Result<()> {
         let longest = pack.segments.iter().max().copied().unwrap_or(0);
-        if longest > self.rope.positions() {
-            let expected = format!("at most {} tokens", self.rope.positions());
+        if longest > self.positions {
+            let expected = format!("at most {} tokens", self.positions);
             return Err(TrainError::setting("sequence", expected, longest));
         }
-        Ok(Pass {
-            config: &self.config,
-            rope: &self.rope,
-            unrope: &self.unrope,
-            parameters: &self.parameters,
-            segments: &pack.segments,
-            positions: &pack.positions,
-            dropout,
-        })
-    }
-
-    /// Rows of the embedding, (T, H).
-    fn embed(&self, pack: &Pack) -> Result<Tensor> {
         let vocab = self.config.vocab_size;
         if let Some(token) = pack.tokens.iter().find(|token| **token as usize >= vocab) {
             let expected = format!("below the vocabulary's {vocab}");
             return Err(TrainError::setting("token", expected, token));
         }
-        match &self.embedding {
-            Matrix::Frozen { base, .. } => Ok(base.rows(&pack.tokens)?),
-            Matrix::Trained { weight, .. } => {
-                let ids = Tensor::new(pack.tokens.as_slice(), &Device::Cpu)?;
-                Ok(self.parameters.value(*weight).index_select(&ids, 0)?)
-            }
-        }
-    }
-
-    fn embedding_backward(
-        &self,
-        pack: &Pack,
-        gradient: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let Matrix::Trained { weight, .. } = &self.embedding else {
-            return Ok(());
-        };
-        let ids = Tensor::new(pack.tokens.as_slice(), &Device::Cpu)?;
-        let zeros = self.parameters.value(*weight).zeros_like()?;
-        gradients.add(*weight, zeros.index_add(&ids, gradient, 0)?)
+        Ok(())
     }
 }

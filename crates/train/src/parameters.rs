@@ -103,33 +103,51 @@ impl Parameters {
     }
 }
 
+/// Sums of gradients where they are computed, in the order of the parameters.
+#[derive(Debug)]
+pub(crate) struct Sums<A> {
+    list: Vec<Option<A>>,
+}
+
+impl<A> Sums<A> {
+    pub(crate) fn new(parameters: usize) -> Self {
+        let list = (0..parameters).map(|_| None).collect();
+        Self { list }
+    }
+
+    /// Where the gradient of a parameter is summed up.
+    pub(crate) fn slot(&mut self, id: ParameterId) -> &mut Option<A> {
+        &mut self.list[id.0]
+    }
+}
+
 /// Sums of gradients, in the order of the parameters.
 #[derive(Debug)]
 pub struct Gradients {
-    list: Vec<Option<Tensor>>,
+    host: Sums<Tensor>,
 }
 
 impl Gradients {
     /// No gradient yet.
     pub fn new(parameters: &Parameters) -> Self {
-        let list = parameters.iter().map(|_| None).collect();
-        Self { list }
+        Self {
+            host: Sums::new(parameters.list.len()),
+        }
     }
 
-    pub(crate) fn add(&mut self, id: ParameterId, gradient: Tensor) -> Result<()> {
-        let sum = match self.list[id.0].take() {
-            Some(sum) => (sum + gradient)?,
-            None => gradient,
-        };
-        self.list[id.0] = Some(sum);
-        Ok(())
+    /// Those on the processor.
+    pub(crate) fn host(&mut self) -> &mut Sums<Tensor> {
+        &mut self.host
     }
 
     /// Adds those of another pack.
     pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
-        for (index, gradient) in other.list.into_iter().enumerate() {
+        for (sum, gradient) in self.host.list.iter_mut().zip(other.host.list) {
             if let Some(gradient) = gradient {
-                self.add(ParameterId(index), gradient)?;
+                *sum = Some(match sum.take() {
+                    Some(sum) => (sum + gradient)?,
+                    None => gradient,
+                });
             }
         }
         Ok(())
@@ -137,7 +155,7 @@ impl Gradients {
 
     /// The gradient of a parameter, where one has arrived.
     pub fn get(&self, id: ParameterId) -> Option<&Tensor> {
-        self.list[id.0].as_ref()
+        self.host.list[id.0].as_ref()
     }
 
     /// Every gradient in the order of the parameters.
@@ -145,7 +163,7 @@ impl Gradients {
     /// # Errors
     /// A parameter got none: it would silently stay as it is.
     pub(crate) fn complete(self, parameters: &Parameters) -> Result<Vec<Tensor>> {
-        let pairs = self.list.into_iter().zip(parameters.iter());
+        let pairs = self.host.list.into_iter().zip(parameters.iter());
         pairs
             .map(|(gradient, parameter)| {
                 gradient.ok_or_else(|| TrainError::NoGradient {
@@ -187,12 +205,10 @@ mod tests {
         let parameters = Parameters::new(vec![one("b"), one("a")]);
         let mut gradients = Gradients::new(&parameters);
         let id = parameters.id_of("b").unwrap();
-        gradients
-            .add(id, tensor(vec![1.0, 1.0], &[2]).unwrap())
-            .unwrap();
-        gradients
-            .add(id, tensor(vec![1.0, 2.0], &[2]).unwrap())
-            .unwrap();
+        *gradients.host().slot(id) = Some(tensor(vec![1.0, 1.0], &[2]).unwrap());
+        let mut other = Gradients::new(&parameters);
+        *other.host().slot(id) = Some(tensor(vec![1.0, 2.0], &[2]).unwrap());
+        gradients.merge(other).unwrap();
         let sum: Vec<f32> = gradients.get(id).unwrap().to_vec1().unwrap();
         assert_eq!(sum, [2.0, 3.0]);
         let error = gradients.complete(&parameters).unwrap_err().to_string();

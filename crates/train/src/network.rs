@@ -10,13 +10,17 @@ mod block;
 mod body;
 mod build;
 mod compute;
+#[cfg(feature = "device")]
+pub(crate) mod cuda;
 mod head;
 mod host;
 mod matrix;
+mod need;
 mod vector;
 
-pub use build::{LoraSettings, Targets};
+pub use build::{Base, LoraSettings, Targets};
 pub use head::Coefficients;
+pub use need::DeviceNeed;
 
 use crate::pack::Pack;
 use crate::parameters::{Gradients, Parameters};
@@ -67,6 +71,20 @@ pub struct Network {
 #[derive(Debug)]
 enum Place {
     Host(Body<Host>),
+    #[cfg(feature = "device")]
+    Device(Body<cuda::Cuda>),
+}
+
+/// Memory of a device that training has taken, beside the frozen weights, in bytes; by the count
+/// of whoever hands it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceUse {
+    /// In use now.
+    pub live: u64,
+    /// In use at most, since the network was made or [`Network::begin_peak`].
+    pub peak: u64,
+    /// Kept for arrays to come; freed where it is needed for others.
+    pub kept: u64,
 }
 
 impl Network {
@@ -97,11 +115,14 @@ impl Network {
         self.check(pack)?;
         match &self.place {
             Place::Host(body) => body.score(self.facts(), pack, options),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.score(self.facts(), pack, options),
         }
     }
 
     /// Adds the gradient of `sum of coefficient * log-probability` over the pack's trained tokens
-    /// to `gradients`; gives what [`Network::score`] gives.
+    /// to `gradients`; gives what [`Network::score`] gives. Those of a network on a device stay
+    /// there: [`Gradients::come_home`].
     ///
     /// # Errors
     /// As [`Network::score`].
@@ -118,10 +139,49 @@ impl Network {
             key: options.dropout_key,
         });
         let how = (coefficients, options);
+        let (facts, pack) = (self.facts(), (pack, dropout));
         match &self.place {
-            Place::Host(body) => {
-                body.backward(self.facts(), (pack, dropout), how, gradients.host())
-            }
+            Place::Host(body) => body.backward(facts, pack, how, gradients.host()),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.backward(facts, pack, how, gradients.on_device()),
+        }
+    }
+
+    /// Whether it is on a device: passes then come one after the other, and their gradients stay
+    /// there until they come home.
+    pub fn is_on_device(&self) -> bool {
+        match &self.place {
+            Place::Host(_) => false,
+            #[cfg(feature = "device")]
+            Place::Device(_) => true,
+        }
+    }
+
+    /// Memory in use on the device, if it is on one.
+    pub fn device_use(&self) -> Option<DeviceUse> {
+        match &self.place {
+            Place::Host(_) => None,
+            #[cfg(feature = "device")]
+            Place::Device(body) => Some(body.compute.used()),
+        }
+    }
+
+    /// Lets the peak of [`Network::device_use`] be what is in use now.
+    pub fn begin_peak(&self) {
+        match &self.place {
+            Place::Host(_) => {}
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.compute.begin_peak(),
+        }
+    }
+
+    /// Lets no more than so many bytes be in use on the device beside the frozen weights; what
+    /// needs more fails.
+    pub fn limit_memory(&self, bytes: u64) {
+        match &self.place {
+            Place::Host(_) => drop(bytes),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.compute.limit(bytes),
         }
     }
 

@@ -1,8 +1,11 @@
 //! What is trained, by name, and gradients in the same order.
 
+#[cfg(feature = "device")]
+use crate::network::cuda::Array;
 use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which parameter of [`Parameters`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,13 +39,29 @@ pub struct Parameter {
 #[derive(Debug, Default)]
 pub struct Parameters {
     list: Vec<Parameter>,
+    /// Raised whenever values change, for whoever holds copies.
+    version: AtomicU64,
 }
 
 impl Parameters {
     /// Sorts by name, so that sums over all of them have one order.
     pub(crate) fn new(mut list: Vec<Parameter>) -> Self {
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { list }
+        Self {
+            list,
+            version: AtomicU64::new(0),
+        }
+    }
+
+    /// Which values these are.
+    #[cfg(feature = "device")]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Values were changed where they lie.
+    pub(crate) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The parameter of this name.
@@ -81,6 +100,7 @@ impl Parameters {
     /// # Errors
     /// A name that is missing or too many, another shape.
     pub(crate) fn restore(&mut self, mut values: BTreeMap<String, Tensor>) -> Result<()> {
+        self.changed();
         for one in &mut self.list {
             let value = values
                 .remove(&one.name)
@@ -125,6 +145,9 @@ impl<A> Sums<A> {
 #[derive(Debug)]
 pub struct Gradients {
     host: Sums<Tensor>,
+    /// What is still on a device.
+    #[cfg(feature = "device")]
+    device: Sums<Array>,
 }
 
 impl Gradients {
@@ -132,7 +155,44 @@ impl Gradients {
     pub fn new(parameters: &Parameters) -> Self {
         Self {
             host: Sums::new(parameters.list.len()),
+            #[cfg(feature = "device")]
+            device: Sums::new(parameters.list.len()),
         }
+    }
+
+    /// Those on a device.
+    #[cfg(feature = "device")]
+    pub(crate) fn on_device(&mut self) -> &mut Sums<Array> {
+        &mut self.device
+    }
+
+    /// Adds what is on a device to what is on the host; frees it there.
+    ///
+    /// # Errors
+    /// The device failed.
+    #[cfg(feature = "device")]
+    pub fn come_home(&mut self, parameters: &Parameters) -> Result<()> {
+        let arrived = self.device.list.iter_mut().zip(&mut self.host.list);
+        for ((array, sum), parameter) in arrived.zip(parameters.iter()) {
+            let Some(array) = array.take() else {
+                continue;
+            };
+            let gradient = tensor(array.read()?, parameter.value.dims())?;
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + gradient)?,
+                None => gradient,
+            });
+        }
+        Ok(())
+    }
+
+    /// There is no device without the feature `cuda`.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "device"))]
+    pub fn come_home(&mut self, _: &Parameters) -> Result<()> {
+        Ok(())
     }
 
     /// Those on the processor.
@@ -153,7 +213,7 @@ impl Gradients {
         Ok(())
     }
 
-    /// The gradient of a parameter, where one has arrived.
+    /// The gradient of a parameter, where one has arrived on the host.
     pub fn get(&self, id: ParameterId) -> Option<&Tensor> {
         self.host.list[id.0].as_ref()
     }

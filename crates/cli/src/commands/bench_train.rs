@@ -94,7 +94,7 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
                 dropout: 0.0,
             };
             let form = WeightsForm::Adapter {
-                decoder: Box::new(decoder.clone()),
+                fit: Box::new(decoder.adapter_fit()),
                 card,
             };
             // With a trained adapter, the loss at the start is that adapter's.

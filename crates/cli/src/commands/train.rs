@@ -231,7 +231,7 @@ impl Job<'_> {
     fn form(&self) -> WeightsForm {
         match self.lora {
             Some(lora) => WeightsForm::Adapter {
-                decoder: Box::new(self.decoder.clone()),
+                fit: Box::new(self.decoder.adapter_fit()),
                 card: AdapterCard {
                     base_model: self.opened.name().to_owned(),
                     rank: lora.rank,

@@ -2,10 +2,9 @@
 
 use super::weights::{Joined, Layer, Weights};
 use crate::weights::{Projection, WeightFiles};
-use crate::{Adapter, LoadOptions, ModelConfig, ModelError};
+use crate::{AdapterFit, LoadOptions, ModelConfig, ModelError};
 use kernels::cuda::{Buffer, CudaLinear, Device, RopeTable};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 /// The weights of a model as they lie on a device. A clone shares them: training computes with
@@ -67,20 +66,12 @@ impl CudaDecoder {
         self.weights.size_in_bytes()
     }
 
-    /// Reads an adapter in PEFT's layout and checks that it fits this model.
-    ///
-    /// # Errors
-    /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
-    pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
-        Adapter::load(folder, &self.config, self.weights.rope_layout)
-    }
-
-    /// Writes an adapter beside this model in PEFT's layout.
-    ///
-    /// # Errors
-    /// As [`Adapter::save`].
-    pub fn rope_layout(&self) -> kernels::RopeLayout {
-        self.weights.rope_layout
+    /// What adapters of this model must fit.
+    pub fn adapter_fit(&self) -> AdapterFit {
+        AdapterFit {
+            config: self.config.clone(),
+            layout: self.weights.rope_layout,
+        }
     }
 
     /// Angles, in the layout that the rows of q and k have.
@@ -122,7 +113,10 @@ impl CudaDecoder {
     /// No such layer.
     pub fn projection(&self, layer: usize, projection: Projection) -> CudaRows<'_> {
         let layer: &Layer = &self.weights.layers[layer];
-        let found = layer.joined().into_iter().find_map(|one| one.rows(projection));
+        let found = layer
+            .joined()
+            .into_iter()
+            .find_map(|one| one.rows(projection));
         found.expect("a layer has every projection")
     }
 }

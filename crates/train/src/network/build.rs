@@ -12,7 +12,7 @@ use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use kernels::training::AttentionShape;
 use kernels::{Rope, RopeLayout};
-use model::{Adapter, AdapterPart, Decoder, DecoderLayer, ModelConfig, Projection};
+use model::{Adapter, AdapterFit, AdapterPart, Decoder, DecoderLayer, ModelConfig, Projection};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
@@ -33,16 +33,74 @@ pub struct LoraSettings {
     pub targets: Targets,
 }
 
+/// The frozen weights that something is trained beside, where they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Base<'a> {
+    /// On the host.
+    Host(&'a Decoder),
+    /// On a device.
+    #[cfg(feature = "device")]
+    Device(&'a model::CudaDecoder),
+}
+
+impl<'a> From<&'a Decoder> for Base<'a> {
+    fn from(decoder: &'a Decoder) -> Self {
+        Self::Host(decoder)
+    }
+}
+
+#[cfg(feature = "device")]
+impl<'a> From<&'a model::CudaDecoder> for Base<'a> {
+    fn from(decoder: &'a model::CudaDecoder) -> Self {
+        Self::Device(decoder)
+    }
+}
+
+impl Base<'_> {
+    /// What the model is made of.
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Host(decoder) => &decoder.config,
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.config(),
+        }
+    }
+
+    /// Longest sequence it is prepared for.
+    pub fn positions(&self) -> usize {
+        match self {
+            Self::Host(decoder) => decoder.rope.positions(),
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.rope().positions(),
+        }
+    }
+
+    /// What adapters must fit.
+    pub fn adapter_fit(&self) -> AdapterFit {
+        match self {
+            Self::Host(decoder) => decoder.adapter_fit(),
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.adapter_fit(),
+        }
+    }
+}
+
 /// Standard deviation of the first weights of a model from scratch, as GPT-2's.
 const INIT_STD: f64 = 0.02;
 
 impl Network {
-    /// A new adapter beside the frozen weights of `decoder`: A is uniform within
+    /// A new adapter beside the frozen weights of `base`: A is uniform within
     /// 1/sqrt(in), as PEFT draws it, B is zero, so that the network begins as the base.
     ///
     /// # Errors
     /// A rank of 0, no target.
-    pub fn with_new_adapter(decoder: &Decoder, lora: &LoraSettings, seed: u64) -> Result<Self> {
+    pub fn with_new_adapter<'a>(
+        base: impl Into<Base<'a>>,
+        lora: &LoraSettings,
+        seed: u64,
+    ) -> Result<Self> {
+        let base = base.into();
+        let config = base.config();
         if lora.rank == 0 {
             return Err(TrainError::setting("lora rank", "at least 1", 0));
         }
@@ -55,9 +113,9 @@ impl Network {
         }
         let scale = (lora.alpha / lora.rank as f64) as f32;
         let mut parts = vec![];
-        for layer in 0..decoder.config.num_layers {
+        for layer in 0..config.num_layers {
             for projection in &lora.targets {
-                let (out, input) = projection.shape(&decoder.config);
+                let (out, input) = projection.shape(config);
                 let name = adapter_name(layer, *projection, "lora_A");
                 let bound = 1.0 / (input as f64).sqrt();
                 let mut rng = draws(seed, &name);
@@ -73,14 +131,18 @@ impl Network {
                 });
             }
         }
-        Self::beside(decoder, &parts, lora.dropout)
+        Self::beside(base, &parts, lora.dropout)
     }
 
-    /// An adapter that was loaded for `decoder`, to be trained on; its tensors are copied.
+    /// An adapter that was loaded for `base`, to be trained on; its tensors are copied.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn with_adapter(decoder: &Decoder, adapter: &Adapter, dropout: f64) -> Result<Self> {
+    /// Those of candle; a device that has no room.
+    pub fn with_adapter<'a>(
+        base: impl Into<Base<'a>>,
+        adapter: &Adapter,
+        dropout: f64,
+    ) -> Result<Self> {
         let copied = adapter.parts().map(|part| {
             Ok(AdapterPart {
                 a: part.a.copy()?,
@@ -88,18 +150,18 @@ impl Network {
                 ..part
             })
         });
-        Self::beside(decoder, &copied.collect::<Result<Vec<_>>>()?, dropout)
+        Self::beside(base.into(), &copied.collect::<Result<Vec<_>>>()?, dropout)
     }
 
     /// The model as it is, with nothing trained: to score with.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn frozen(decoder: &Decoder) -> Result<Self> {
-        Self::beside(decoder, &[], 0.0)
+    /// Those of candle; a device that has no room.
+    pub fn frozen<'a>(base: impl Into<Base<'a>>) -> Result<Self> {
+        Self::beside(base.into(), &[], 0.0)
     }
 
-    fn beside(decoder: &Decoder, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
+    fn beside(base: Base<'_>, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&dropout) {
             return Err(TrainError::setting(
                 "dropout",
@@ -108,15 +170,24 @@ impl Network {
             ));
         }
         let (parameters, loras) = listed(parts);
-        let frozen = Frozen::of_decoder(decoder)?;
-        let body = frozen.beside(&decoder.config, &loras);
+        let place = match base {
+            Base::Host(decoder) => {
+                let frozen = Frozen::of_decoder(decoder)?;
+                Place::Host(frozen.beside(&decoder.config, &loras))
+            }
+            #[cfg(feature = "device")]
+            Base::Device(decoder) => {
+                let frozen = Frozen::of_device(decoder)?;
+                Place::Device(frozen.beside(decoder.config(), &loras))
+            }
+        };
         Ok(Self {
-            config: decoder.config.clone(),
+            config: base.config().clone(),
             parameters,
             loras,
             dropout,
-            positions: decoder.rope.positions(),
-            place: Place::Host(body),
+            positions: base.positions(),
+            place,
         })
     }
 
@@ -234,6 +305,30 @@ impl Network {
             dropout: 0.0,
             positions: rope.positions(),
             place: Place::Host(body),
+        })
+    }
+
+    /// The same network on a device, where all of it is trained: nothing of it is frozen on the
+    /// host.
+    ///
+    /// # Errors
+    /// A network with frozen weights (load those onto the device: [`Base`]); a device that has no
+    /// room.
+    #[cfg(feature = "device")]
+    pub fn onto(self, device: &kernels::cuda::Device) -> Result<Self> {
+        let Place::Host(body) = &self.place else {
+            return Ok(self);
+        };
+        if !matches!(body.embedding, Matrix::Trained { .. }) {
+            let expected = "a network of which everything is trained";
+            return Err(TrainError::setting("device", expected, "frozen weights"));
+        }
+        let table = kernels::cuda::RopeTable::new(device, body.compute.angles())?;
+        let compute = super::cuda::Cuda::with_angles(device, table)?;
+        let body = Body::trained(compute, &self.config, &self.parameters);
+        Ok(Self {
+            place: Place::Device(body),
+            ..self
         })
     }
 

@@ -24,6 +24,12 @@ pub(super) struct Host {
 }
 
 impl Host {
+    /// Angles by position.
+    #[cfg(feature = "device")]
+    pub(super) fn angles(&self) -> &Rope {
+        &self.forth
+    }
+
     pub(super) fn new(rope: &Rope) -> Result<Self> {
         Ok(Self {
             forth: rope.clone(),

@@ -4,3 +4,5 @@
 #include "lora.cuh"
 #include "attention.cuh"
 #include "sample.cuh"
+#include "training.cuh"
+#include "training_attention.cuh"

@@ -163,24 +163,34 @@ TILED(q4_k, FORMAT_Q4_K)
 TILED(q6_k, FORMAT_Q6_K)
 #undef TILED
 
-// Rows of weights as bf16, for a product by cuBLAS: a thread unpacks a unit. Columns are a
-// multiple of 16.
-template <int FORMAT> DEVICE void unpack_weights(const unsigned char* weights, unsigned outputs, unsigned columns, unsigned short* out) {
-    const unsigned units = columns / 16;
+// `count` rows of weights from `first_row` on, for a product by cuBLAS: a thread unpacks a unit.
+// `weight_rows`: of the whole matrix. Columns are a multiple of 16; out is bf16 or f32.
+struct UnpackArguments {
+    const unsigned char* weights;
+    void* out;
+    unsigned weight_rows, columns, first_row, count, stride;
+    int kind;
+};
+
+template <int FORMAT> DEVICE void unpack_weights(const UnpackArguments& a) {
+    const unsigned units = a.columns / 16;
     const size_t at = static_cast<size_t>(blockIdx.x) * blockDim.x + threadIdx.x, row = at / units;
-    if (row >= outputs) return;
+    if (row >= a.count) return;
     const unsigned unit = static_cast<unsigned>(at % units);
     unsigned first, second;
     unit_columns<FORMAT>(unit, first, second);
     float w[16];
-    weight_unit<FORMAT>(weights, static_cast<size_t>(outputs) * columns, row * columns, columns, unit, w);
-    store_unit(reinterpret_cast<__nv_bfloat16*>(out + row * columns), first, second, w);
+    weight_unit<FORMAT>(a.weights, static_cast<size_t>(a.weight_rows) * a.columns, (a.first_row + row) * a.columns, a.columns, unit, w);
+    if (a.kind == KIND_BF16 && a.stride % 2 == 0 && reinterpret_cast<size_t>(a.out) % 4 == 0) {
+        store_unit(static_cast<__nv_bfloat16*>(a.out) + row * a.stride, first, second, w);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 16; i++) store(a.out, row * a.stride + (i < 8 ? first + i : second + i - 8), w[i], a.kind);
 }
 
-#define UNPACK(NAME, FORMAT)                                                                                                \
-    KERNEL(unpack_##NAME, 256, (const unsigned char* weights, unsigned outputs, unsigned columns, unsigned short* out)) {    \
-        unpack_weights<FORMAT>(weights, outputs, columns, out);                                                             \
-    }
+#define UNPACK(NAME, FORMAT) \
+    KERNEL(unpack_##NAME, 256, (UnpackArguments a)) { unpack_weights<FORMAT>(a); }
 UNPACK(f16, FORMAT_F16)
 UNPACK(q8_0, FORMAT_Q8_0)
 UNPACK(q4_k, FORMAT_Q4_K)

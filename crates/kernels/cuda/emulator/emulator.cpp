@@ -338,25 +338,32 @@ extern "C" int emulator_launch(const char* name, const unsigned* grid, unsigned 
     return 0;
 }
 
-// y (rows, out) = or += x (rows, in) times the transpose of w (out, in), as cuBLAS would.
-extern "C" void emulator_product(const void* w, const void* x, int kind, float* y, const size_t* shape, const size_t* strides, int add) {
-    const size_t rows = shape[0], outputs = shape[1], inputs = shape[2];
-    std::vector<float> weights(inputs), activations(rows * inputs);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < inputs; i++) activations[r * inputs + i] = widened(x, r * strides[0] + i, kind);
-    for (size_t o = 0; o < outputs; o++) {
-        for (size_t i = 0; i < inputs; i++) weights[i] = widened(w, o * inputs + i, kind);
-        for (size_t r = 0; r < rows; r++) {
+// c (m, n) = or += scale * (a times b, each with its rows as they lie or as columns), as cuBLAS
+// would. shape: m, n, k; strides: of a, b, c; flags: element type of a and b, a lies (k, m), b lies
+// (k, n), add.
+extern "C" void emulator_product(const void* a, const void* b, float* c, const size_t* shape, const size_t* strides, float scale,
+                                 const int* flags) {
+    const size_t m = shape[0], n = shape[1], k = shape[2];
+    const auto packed = [&](const void* data, size_t rows, size_t stride, bool columns) {
+        std::vector<float> out(rows * k);
+        for (size_t row = 0; row < rows; row++)
+            for (size_t i = 0; i < k; i++) out[row * k + i] = widened(data, columns ? i * stride + row : row * stride + i, flags[0]);
+        return out;
+    };
+    const std::vector<float> left = packed(a, m, strides[0], flags[1] != 0), right = packed(b, n, strides[1], flags[2] != 0);
+    for (size_t column = 0; column < n; column++) {
+        const float* w = right.data() + column * k;
+        for (size_t row = 0; row < m; row++) {
+            const float* x = left.data() + row * k;
             float lanes[16] = {};
-            const float* a = activations.data() + r * inputs;
             size_t i = 0;
-            for (; i + 16 <= inputs; i += 16)
-                for (int j = 0; j < 16; j++) lanes[j] += weights[i + j] * a[i + j];
+            for (; i + 16 <= k; i += 16)
+                for (int j = 0; j < 16; j++) lanes[j] += w[i + j] * x[i + j];
             float sum = 0.0f;
             for (float lane : lanes) sum += lane;
-            for (; i < inputs; i++) sum += weights[i] * a[i];
-            float& out = y[r * strides[1] + o];
-            out = add != 0 ? out + sum : sum;
+            for (; i < k; i++) sum += w[i] * x[i];
+            float& out = c[row * strides[2] + column];
+            out = flags[3] != 0 ? out + scale * sum : scale * sum;
         }
     }
 }

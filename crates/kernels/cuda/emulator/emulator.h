@@ -141,7 +141,11 @@ struct col_major {};
 enum layout_t { mem_row_major, mem_col_major };
 template <class USE, int M, int N, int K, class T, class LAYOUT = void> struct fragment {
     static_assert(M == 16 && N == 16 && K == 16, "the only tile known here");
-    float values[std::is_same<USE, matrix_a>::value ? 16 : std::is_same<USE, matrix_b>::value ? 128 : 8];
+    static constexpr int num_elements = std::is_same<USE, matrix_a>::value ? 16 : std::is_same<USE, matrix_b>::value ? 128 : 8;
+    union {
+        float values[num_elements];
+        float x[num_elements]; // what CUDA calls them
+    };
 };
 inline float widen(__nv_bfloat16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
 template <class F, class T> void aligned(const T* from, unsigned stride) {

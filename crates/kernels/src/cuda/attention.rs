@@ -10,7 +10,7 @@ use crate::error::{KernelError, Result};
 pub const SPLIT: usize = 256;
 
 /// Head sizes that kernels are compiled for.
-const HEAD_DIMS: [usize; 5] = [16, 32, 64, 96, 128];
+pub(super) const HEAD_DIMS: [usize; 5] = [16, 32, 64, 96, 128];
 
 /// Keys and values of one layer: (B, Hkv, N, D) each, f32, f16 or bf16. The pool must have been
 /// zeroed once ([`super::Buffer::zeros`]): what was never written is multiplied by weights of 0.

@@ -145,18 +145,48 @@ impl Argument for Fields {
     }
 }
 
-/// y (rows, outputs) = x (rows, inputs) times weights (outputs, inputs) transposed, or added to y.
+/// How the operands of a product lie; all row-major.
+#[derive(Debug, Clone, std::marker::Copy, PartialEq, Eq)]
+pub enum Form {
+    /// c (m, n) = a (m, k) times b (n, k) transposed.
+    ABt,
+    /// c (m, n) = a (m, k) times b (k, n).
+    AB,
+    /// c (m, n) = a (k, m) transposed times b (k, n).
+    AtB,
+}
+
+/// What happens to the values that an output holds.
+#[derive(Debug, Clone, std::marker::Copy, PartialEq, Eq)]
+pub enum Update {
+    /// They are forgotten; they need not be numbers.
+    Set,
+    /// The result is added to them.
+    Add,
+}
+
+impl Update {
+    /// As kernels are told.
+    pub(super) fn code(self) -> u32 {
+        u32::from(self == Self::Add)
+    }
+}
+
+/// c = or += scale * a product of a and b, in one of the forms.
 #[derive(Debug, Clone, std::marker::Copy)]
 pub(super) struct Product {
-    pub(super) weights: u64,
-    pub(super) x: u64,
-    /// Of weights and x; sums and y are f32.
+    pub(super) a: u64,
+    pub(super) b: u64,
+    /// Of a and b; sums and c are f32.
     pub(super) kind: Kind,
-    pub(super) y: u64,
-    pub(super) rows: usize,
-    pub(super) outputs: usize,
-    pub(super) inputs: usize,
-    pub(super) x_stride: usize,
-    pub(super) y_stride: usize,
-    pub(super) add: bool,
+    pub(super) c: u64,
+    pub(super) form: Form,
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) a_stride: usize,
+    pub(super) b_stride: usize,
+    pub(super) c_stride: usize,
+    pub(super) scale: f32,
+    pub(super) update: Update,
 }

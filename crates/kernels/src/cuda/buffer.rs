@@ -305,6 +305,15 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The same bytes as elements of another type.
+    pub(super) fn read_as(&self, kind: Kind) -> Self {
+        Self {
+            len: self.len * self.kind.bytes() / kind.bytes(),
+            kind,
+            ..*self
+        }
+    }
+
     /// Checks type and length.
     pub(super) fn check(
         &self,

@@ -4,7 +4,7 @@
     reason = "the driver and cuBLAS are C libraries; every call of theirs is in this file"
 )]
 
-use super::backend::{Backend, Copy, Direction, Launch, Product};
+use super::backend::{Backend, Copy, Direction, Form, Launch, Product, Update};
 use super::buffer::Kind;
 use super::device::DeviceInfo;
 use crate::error::{KernelError, Result};
@@ -350,27 +350,37 @@ impl Backend for Driver {
             Kind::F16 => blas::cudaDataType_t::CUDA_R_16F,
             _ => blas::cudaDataType_t::CUDA_R_16BF,
         };
-        let (one, add) = (1.0f32, f32::from(u8::from(product.add)));
+        let kept = f32::from(u8::from(product.update == Update::Add));
+        let (straight, transposed) = (
+            blas::cublasOperation_t::CUBLAS_OP_N,
+            blas::cublasOperation_t::CUBLAS_OP_T,
+        );
+        // cuBLAS counts columns first: it sees everything transposed, and makes c's transpose of
+        // b's times a's.
+        let (of_b, of_a) = match product.form {
+            Form::ABt => (transposed, straight),
+            Form::AB => (straight, straight),
+            Form::AtB => (straight, transposed),
+        };
         let handle = self.cublas.lock().unwrap_or_else(PoisonError::into_inner);
-        // cuBLAS counts columns first: it sees both transposed.
         cublas!(cublasGemmEx(
             *handle,
-            blas::cublasOperation_t::CUBLAS_OP_T,
-            blas::cublasOperation_t::CUBLAS_OP_N,
-            product.outputs as i32,
-            product.rows as i32,
-            product.inputs as i32,
-            std::ptr::from_ref(&one).cast(),
-            product.weights as *const c_void,
+            of_b,
+            of_a,
+            product.n as i32,
+            product.m as i32,
+            product.k as i32,
+            std::ptr::from_ref(&product.scale).cast(),
+            product.b as *const c_void,
             kind,
-            product.inputs as i32,
-            product.x as *const c_void,
+            product.b_stride as i32,
+            product.a as *const c_void,
             kind,
-            product.x_stride as i32,
-            std::ptr::from_ref(&add).cast(),
-            product.y as *mut c_void,
+            product.a_stride as i32,
+            std::ptr::from_ref(&kept).cast(),
+            product.c as *mut c_void,
             blas::cudaDataType_t::CUDA_R_32F,
-            product.y_stride as i32,
+            product.c_stride as i32,
             blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT
         ))

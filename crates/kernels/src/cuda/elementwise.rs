@@ -9,8 +9,8 @@ use crate::error::{KernelError, Result};
 use crate::rope::{Rope, RopeLayout};
 
 /// Types that results can be written as.
-const NUMBERS: &[Kind] = &[Kind::F32, Kind::F16, Kind::BF16];
-const F32: &[Kind] = &[Kind::F32];
+pub(super) const NUMBERS: &[Kind] = &[Kind::F32, Kind::F16, Kind::BF16];
+pub(super) const F32: &[Kind] = &[Kind::F32];
 
 /// Weights of a root-mean-square norm.
 #[derive(Debug, Clone, Copy)]
@@ -202,11 +202,11 @@ pub fn swiglu(
 /// Cosines and sines of a [`Rope`] on a device.
 #[derive(Debug)]
 pub struct RopeTable {
-    cosines: Buffer<f32>,
-    sines: Buffer<f32>,
+    pub(super) cosines: Buffer<f32>,
+    pub(super) sines: Buffer<f32>,
     positions: usize,
-    head_dim: usize,
-    layout: RopeLayout,
+    pub(super) head_dim: usize,
+    pub(super) layout: RopeLayout,
 }
 
 impl RopeTable {

@@ -4,7 +4,7 @@
     reason = "kernels are C++ and the emulated device's memory is raw; all of it is in this file"
 )]
 
-use super::backend::{Backend, Copy, Direction, Launch, Product};
+use super::backend::{Backend, Copy, Direction, Form, Launch, Product, Update};
 use super::buffer::Buffer;
 use super::device::{Device, DeviceInfo};
 use crate::error::{KernelError, Result};
@@ -31,13 +31,13 @@ unsafe extern "C" {
         capacity: usize,
     ) -> c_int;
     fn emulator_product(
-        weights: *const c_void,
-        x: *const c_void,
-        kind: c_int,
-        y: *mut f32,
+        a: *const c_void,
+        b: *const c_void,
+        c: *mut f32,
         shape: *const usize,
         strides: *const usize,
-        add: c_int,
+        scale: f32,
+        flags: *const c_int,
     );
 }
 
@@ -192,18 +192,24 @@ impl State {
 }
 
 fn multiply(product: &Product) {
-    let shape = [product.rows, product.outputs, product.inputs];
-    let strides = [product.x_stride, product.y_stride];
+    let shape = [product.m, product.n, product.k];
+    let strides = [product.a_stride, product.b_stride, product.c_stride];
+    let flags = [
+        product.kind.code() as c_int,
+        c_int::from(product.form == Form::AtB),
+        c_int::from(product.form != Form::ABt),
+        c_int::from(product.update == Update::Add),
+    ];
     // SAFETY: the operation has checked that the operands are that large.
     unsafe {
         emulator_product(
-            product.weights as *const c_void,
-            product.x as *const c_void,
-            product.kind.code() as c_int,
-            product.y as *mut f32,
+            product.a as *const c_void,
+            product.b as *const c_void,
+            product.c as *mut f32,
             shape.as_ptr(),
             strides.as_ptr(),
-            c_int::from(product.add),
+            product.scale,
+            flags.as_ptr(),
         );
     }
 }

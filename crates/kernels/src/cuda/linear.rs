@@ -1,12 +1,13 @@
 //! Weights on a device and products with them.
 
-use super::backend::{Fields, Launch, Product};
-use super::buffer::{Buffer, Kind, Matrix};
+use super::backend::{Fields, Form, Launch, Product, Update};
+use super::buffer::{Buffer, Kind, Matrix, View};
 use super::device::Device;
 use super::elementwise::{cast, row_slabs};
 use crate::error::{KernelError, Result};
 use crate::{Linear, WeightFormat};
 use half::bf16;
+use std::ops::Range;
 
 /// Rows up to which weights are read once and multiplied without tensor cores.
 const FEW: usize = 8;
@@ -154,6 +155,74 @@ impl CudaLinear {
     /// Whether activations are best given as bf16: [`Products::multiply`] converts f32 otherwise.
     pub fn wants_bf16(&self) -> bool {
         self.layout != Layout::F32
+    }
+
+    /// The weights (out, in) where they lie as f32 or bf16; others want [`CudaLinear::unpack_rows`].
+    pub fn dense(&self) -> Option<Matrix<'_>> {
+        match self.layout {
+            Layout::F32 | Layout::BF16 => self.numbers(),
+            _ => None,
+        }
+    }
+
+    /// (out), f32.
+    pub fn bias(&self) -> Option<View<'_>> {
+        self.bias.as_ref().map(Buffer::view)
+    }
+
+    /// Rows of the weights as numbers, into out (rows, in), bf16 (rounded) or f32 (the values that
+    /// the weights encode).
+    ///
+    /// # Errors
+    /// Rows that are not there; an operand of another shape or type.
+    pub fn unpack_rows(&self, device: &Device, rows: Range<usize>, out: Matrix<'_>) -> Result<()> {
+        let op = "unpack_rows";
+        if rows.start > rows.end || rows.end > self.out_features {
+            return Err(KernelError::OutOfRange {
+                op,
+                what: "row of weights",
+                index: rows.end,
+                len: self.out_features,
+            });
+        }
+        let kinds = [Kind::F32, Kind::BF16];
+        out.check(op, "out", &kinds, (rows.len(), self.in_features))?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match self.numbers() {
+            Some(numbers) => cast(device, numbers.rows_from(rows.start), rows.len(), out),
+            None => self.unpack_units(device, rows, out),
+        }
+    }
+
+    /// The weights (out, in) if an element is a number.
+    fn numbers(&self) -> Option<Matrix<'_>> {
+        let kind = match self.layout {
+            Layout::F32 => Kind::F32,
+            Layout::F16 => Kind::F16,
+            Layout::BF16 => Kind::BF16,
+            Layout::Q8_0 | Layout::Q4K | Layout::Q6K => return None,
+        };
+        let view = self.weights.view().read_as(kind);
+        Some(view.matrix(self.in_features))
+    }
+
+    /// Unpacks rows of weights whose columns are a multiple of 16; f32 and bf16 have no kernel.
+    fn unpack_units(&self, device: &Device, rows: Range<usize>, out: Matrix<'_>) -> Result<()> {
+        let name = format!("unpack_{}", self.layout.name());
+        let units = rows.len() * self.in_features / 16;
+        let fields = Fields::default()
+            .u64(self.address())
+            .u64(out.address())
+            .u32(self.out_features as u32)
+            .u32(self.in_features as u32)
+            .u32(rows.start as u32)
+            .u32(rows.len() as u32)
+            .u32(out.stride32())
+            .u32(out.kind().code());
+        let launch = Launch::new(name, [units.div_ceil(256), 1, 1], 256)?.arg(fields);
+        device.backend().launch(&launch)
     }
 
     pub(super) fn address(&self) -> u64 {
@@ -344,13 +413,9 @@ impl Products {
                 self.unpacked.len()
             )));
         }
-        let name = format!("unpack_{}", linear.layout.name());
-        let launch = Launch::new(name, [(values / 16).div_ceil(256), 1, 1], 256)?
-            .arg(linear.address())
-            .arg(linear.out_features as u32)
-            .arg(linear.in_features as u32)
-            .arg(self.unpacked.address());
-        self.device.backend().launch(&launch)?;
+        let rows_of_weights = 0..linear.out_features;
+        let room = self.unpacked.matrix(linear.in_features);
+        linear.unpack_units(&self.device, rows_of_weights, room)?;
         let weights = (self.unpacked.address(), Kind::BF16);
         self.cublas(linear, weights, (x, rows), y)
     }
@@ -396,16 +461,22 @@ impl Products {
             }
         }
         self.device.backend().product(&Product {
-            weights,
-            x: x.address(),
+            a: x.address(),
+            b: weights,
             kind,
-            y: y.address(),
-            rows,
-            outputs: linear.out_features,
-            inputs: linear.in_features,
-            x_stride: x.stride,
-            y_stride: y.stride,
-            add: linear.bias.is_some(),
+            c: y.address(),
+            form: Form::ABt,
+            m: rows,
+            n: linear.out_features,
+            k: linear.in_features,
+            a_stride: x.stride,
+            b_stride: linear.in_features,
+            c_stride: y.stride,
+            scale: 1.0,
+            update: match linear.bias {
+                Some(_) => Update::Add,
+                None => Update::Set,
+            },
         })
     }
 }

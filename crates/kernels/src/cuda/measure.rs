@@ -1,6 +1,6 @@
 //! What a device can do, measured: the bounds that everything else is compared with.
 
-use super::backend::{Launch, Product};
+use super::backend::{Form, Launch, Product, Update};
 use super::buffer::{Buffer, Kind};
 use super::device::Device;
 use crate::error::Result;
@@ -59,16 +59,19 @@ fn product_rate(device: &Device, bytes: usize) -> Result<f64> {
     let b = Buffer::from_slice(device, &noise(2, side * side))?;
     let c = Buffer::<f32>::zeros(device, side * side)?;
     let product = Product {
-        weights: a.address(),
-        x: b.address(),
+        a: a.address(),
+        b: b.address(),
         kind: Kind::BF16,
-        y: c.address(),
-        rows: side,
-        outputs: side,
-        inputs: side,
-        x_stride: side,
-        y_stride: side,
-        add: false,
+        c: c.address(),
+        form: Form::ABt,
+        m: side,
+        n: side,
+        k: side,
+        a_stride: side,
+        b_stride: side,
+        c_stride: side,
+        scale: 1.0,
+        update: Update::Set,
     };
     let seconds = seconds(device, || device.backend().product(&product))?;
     Ok(2.0 * (side as f64).powi(3) / seconds)

@@ -15,6 +15,8 @@
 //! lies on the device and is the caller's duty. Kernels bound what an index can reach, so that a
 //! wrong one gives wrong numbers, not a fault.
 //!
+//! [`training`] has what a backward pass needs beside.
+//!
 //! Bits of a row: they depend on that row's inputs and context alone in every operation but
 //! [`Products::multiply`] in [`Mode::Fast`] (cuBLAS chooses by the number of rows) and except for
 //! which of both attention kernels is asked for a row.
@@ -46,3 +48,4 @@ mod linear;
 mod lora;
 mod measure;
 mod sampler;
+pub mod training;

@@ -19,7 +19,7 @@ use crate::pack::{Pack, stretches};
 use crate::parameters::{ParameterId, Parameters};
 pub(crate) use array::Array;
 use kernels::cuda::training::{self as rules, MatMul, Update};
-use kernels::cuda::{Buffer, CudaLinear, Device, Kind, Matrix, Norm, RopeTable};
+use kernels::cuda::{Buffer, CudaLinear, Device, Matrix, Norm, RopeTable};
 use kernels::training::{AttentionShape, TokenScore};
 use model::{CudaDecoder, Projection};
 use pack::DevicePack;

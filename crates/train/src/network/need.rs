@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn an_8b_model_with_an_adapter_of_rank_16_fits_24_gb() {
-        let config = model::shape("llama-3.1-8b").unwrap();
+        let config = model::shape("llama-3.1-8b").unwrap().unwrap();
         let per_layer = Projection::ALL.map(|projection| {
             let (out, input) = projection.shape(&config);
             (out * input, 16 * (out + input))
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_lowered_lowers_the_need() {
-        let config = model::shape("llama-3.1-8b").unwrap();
+        let config = model::shape("llama-3.1-8b").unwrap().unwrap();
         let of = |tokens, options: PassOptions| {
             DeviceNeed::new(&config, (1 << 20, tokens), &options).total()
         };

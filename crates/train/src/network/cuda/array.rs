@@ -104,7 +104,7 @@ impl Array {
     }
 
     /// Its values on the host.
-    pub(super) fn read(&self) -> Result<Vec<f32>> {
+    pub(crate) fn read(&self) -> Result<Vec<f32>> {
         self.held.read(self.first, self.len())
     }
 }

@@ -12,6 +12,8 @@ use train::{DeviceNeed, Item, Network, Pack, Recompute, RunSettings, plan_steps}
 
 /// Bytes of f32.
 const FLOAT: u64 = 4;
+/// Numbers of each parameter: value, gradients of a pack and of the step, two moments.
+const OPTIMISER: u64 = 5;
 /// Logits that exist at a time, and the plain copy of a quantised matrix beside them.
 const SCRATCH_BYTES: u64 = 192 << 20;
 
@@ -23,8 +25,10 @@ pub(super) struct Plan {
     /// Tokens of the whole run.
     tokens: u64,
     parameters: usize,
-    /// Memory that training adds to the weights.
+    /// Memory of the host that training adds to the weights.
     memory_bytes: u64,
+    /// Number of the device that computes, and its memory that training adds to the weights.
+    device: Option<(usize, u64)>,
     time: Duration,
 }
 
@@ -41,10 +45,14 @@ pub(super) fn plan(
 ) -> Result<Plan> {
     let parameters = network.parameters().count();
     let tokens = longest_pack(items, settings);
+    let mut device = None;
+    let mut memory_bytes = memory(network.config(), parameters, items, settings);
     if let Some(room) = room {
         let pass = &settings.pass;
         let need = DeviceNeed::new(network.config(), (parameters, tokens), pass);
         check_room(&need, room, (tokens, pass.recompute))?;
+        device = Some((room.number, need.total()));
+        memory_bytes = OPTIMISER * FLOAT * parameters as u64;
     }
     let steps = plan_steps(items, settings)?;
     let tokens = steps
@@ -67,7 +75,8 @@ pub(super) fn plan(
         steps: steps.len(),
         tokens,
         parameters,
-        memory_bytes: memory(network.config(), parameters, items, settings),
+        memory_bytes,
+        device,
         time: Duration::from_secs_f64(forward * passes * tokens as f64),
     })
 }
@@ -89,7 +98,7 @@ fn memory(config: &ModelConfig, parameters: usize, items: &[Item], settings: &Ru
         Recompute::Layers => hidden * (layers + 1) + layer,
         Recompute::Nothing => layer / 2 * (layers + 1),
     };
-    5 * FLOAT * parameters as u64 + FLOAT * tokens * per_token + SCRATCH_BYTES
+    OPTIMISER * FLOAT * parameters as u64 + FLOAT * tokens * per_token + SCRATCH_BYTES
 }
 
 /// Tokens of the longest pack: a row longer than a pack has one of its own.
@@ -153,13 +162,16 @@ fn seconds_per_token(network: &Network, items: &[Item], settings: &RunSettings) 
 impl Plan {
     /// One line for people.
     pub(super) fn tell(&self) {
+        let memory = match self.device {
+            Some((number, bytes)) => format!("{} of cuda:{number}", output::bytes(bytes)),
+            None => format!("{} of memory", output::bytes(self.memory_bytes)),
+        };
         output::say(&format!(
-            "{} rows, {} steps, {} tokens; {} trained numbers; about {} of memory beside the weights and {} here",
+            "{} rows, {} steps, {} tokens; {} trained numbers; about {memory} beside the weights and {} here",
             self.rows,
             self.steps,
             self.tokens,
             self.parameters,
-            output::bytes(self.memory_bytes),
             span(self.time),
         ));
     }

@@ -207,6 +207,23 @@ print("note:", ", ".join(f"{a['rows']} rows {by_clock(b):.0f} -> {by_clock(a):.0
 PY
 }
 
+# Training beside an 8B (or the shape asked for): tokens per second, memory by the program's own count.
+training() {
+  "$bin" bench train --json --device "$device" --shape "$shape" --tokens "$1" --rank 16 --steps "$2" >"$out/train.json" || return 1
+  python3 - "$out/train.json" $on_gpu <<'PY'
+import json, sys
+m = json.load(open(sys.argv[1]))
+print("figures:", json.dumps(m))
+all_bytes = m["weight_bytes"] + (m["device_peak_bytes"] or 0)
+text = f"{m['tokens_per_s']:.0f} tokens/s, {100 * m['share_of_limit']:.0f} % of products"
+if m["device_peak_bytes"]:
+    text += f", weights {m['weight_bytes'] / 1e9:.2f} GB + {m['device_peak_bytes'] / 1e9:.2f} GB (arithmetic {m['expected_bytes'] / 1e9:.2f})"
+    if all_bytes > 23e9: text += ": more than 24 GB allow"
+print("note:", text)
+sys.exit(all_bytes > 23e9 and sys.argv[2] == "yes")
+PY
+}
+
 order() {
   local steps=none,early-stop
   [ $quick = yes ] || steps=none,sharing,logits,early-stop
@@ -238,18 +255,19 @@ print(f"note: transformers {theirs:.0f}/s ({attention}), ours {ours:.0f}/s: {rat
 sys.exit(ratio < 3 and sys.argv[2] == "yes")' "$out/mix.json" $on_gpu
 }
 
-export -f machine test_program greedy same_answers sanitizer bench overlap order peer
+export -f machine test_program greedy same_answers sanitizer bench overlap training order peer
 export here bin tests out device shape on_gpu quick
 
 # ---- correctness, then speed
 
-if [ $on_gpu = yes ]; then rows=1,64,256 context=1024 new=64 count=200 seeds=200 scale=1; else rows=1,8 context=64 new=8 count=4 seeds=2 scale=0.05; fi
+if [ $on_gpu = yes ]; then rows=1,64,256 context=1024 new=64 count=200 seeds=200 scale=1 tokens=2048; else rows=1,8 context=64 new=8 count=4 seeds=2 scale=0.05 tokens=128; fi
 [ $quick = no ] || { count=$((count / 4 + 1)); seeds=$((seeds / 4 + 1)); }
 b="bash -c"
 step machine 60 $b machine
 step kernels 300 $b 'test_program kernels-cuda'
 step model 300 $b 'test_program model-cuda'
 step engine 300 $b 'test_program engine-cuda'
+step train-tests 300 $b 'test_program train-cuda'
 step greedy 120 $b greedy
 step same-answers 120 $b same_answers
 step sanitizer 240 $b sanitizer
@@ -260,6 +278,7 @@ step decode-q8_0 300 $b "bench decode-q8_0 '' --shape $shape --quant q8_0 --rows
 step decode-f8-cache 300 $b "bench decode-f8-cache '' --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1 $([ $on_gpu = no ] || echo --kv-dtype f8)"
 step overlap 300 $b "overlap --shape $shape --rows $rows --prompt-tokens $context --new-tokens $new --repeat 1"
 step mix 300 $b "bench mix 'mix>12000' --shape $shape --mix ultraif --instructions $count"
+step train 400 $b "training $tokens 5"
 step order 590 $b "order $seeds $scale"
 if [ $on_gpu = yes ]; then step peer 590 $b "peer $count"; else step peer 300 $b "peer 2 --samples 2 --prompt 24 --written 12"; fi
 

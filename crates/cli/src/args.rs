@@ -563,7 +563,8 @@ impl BenchSynthArgs {
     }
 }
 
-fn shape_setting(shape: Option<&str>) -> Option<Setting> {
+/// The model that `--shape` means.
+pub(crate) fn shape_setting(shape: Option<&str>) -> Option<Setting> {
     let model = shape.map(|shape| toml::Value::String(format!("{SHAPE_PREFIX}{shape}")));
     Setting::flag("model", "--shape", model)
 }

@@ -4,8 +4,8 @@ use crate::config::Config;
 use crate::devices::Devices;
 use crate::interrupt::Interrupt;
 use crate::session::{Opened, Session};
+use crate::weights::Weights;
 use anyhow::Result;
-use model::{Decoder, Llama};
 
 pub(crate) mod align;
 pub(crate) mod bench;
@@ -40,7 +40,7 @@ pub(crate) struct Env {
 #[derive(Debug)]
 struct Kept {
     identity: String,
-    decoder: Decoder,
+    weights: Weights,
 }
 
 impl Env {
@@ -53,15 +53,15 @@ impl Env {
         }
     }
 
-    /// The weights of a model: those that are kept, if they are its own, else loaded.
+    /// The weights of a model: those that are kept, if they are its own, else loaded to where it
+    /// is to compute.
     ///
     /// # Errors
-    /// As [`Opened::load`].
-    pub(crate) fn load(&self, opened: &Opened) -> Result<Llama> {
-        let identity = opened.identity(None)?;
-        match &self.kept {
-            Some(kept) if kept.identity == identity => Ok(Llama::of(kept.decoder.clone())),
-            _ => opened.load(&self.config),
+    /// As [`Weights::load`].
+    pub(crate) fn weights(&self, opened: &Opened) -> Result<Weights> {
+        match self.kept_of(opened)? {
+            Some(weights) => Ok(weights.clone()),
+            None => Weights::load(opened, &self.config),
         }
     }
 
@@ -71,20 +71,35 @@ impl Env {
     /// # Errors
     /// As [`Opened::start`].
     pub(crate) fn start(&self, opened: &Opened) -> Result<Session> {
-        match Devices::of(&self.config)? {
-            Devices::Cpu { .. } => opened.start_with(&self.config, self.load(opened)?, None),
-            Devices::Cuda(_) | Devices::Metal => opened.clone().start(&self.config),
+        match (Devices::of(&self.config)?, self.kept_of(opened)?) {
+            (Devices::Metal, _) => opened.clone().start(&self.config),
+            // Replicas are loaded where they compute.
+            (Devices::Cuda(numbers), _) if numbers.len() > 1 => opened.clone().start(&self.config),
+            (_, Some(weights)) => weights.start(opened, &self.config, None),
+            (_, None) => opened.clone().start(&self.config),
         }
     }
 
-    /// Loads the weights of a model and keeps them, so that the commands that follow share them.
+    /// Loads the weights of a model and keeps them, so that the commands that follow share them;
+    /// not where several GPUs have replicas of them.
     ///
     /// # Errors
-    /// As [`Opened::load`].
+    /// As [`Weights::load`].
     pub(crate) fn keep(&mut self, opened: &Opened) -> Result<()> {
-        let decoder = opened.load(&self.config)?.decoder().clone();
+        if matches!(Devices::of(&self.config)?, Devices::Cuda(numbers) if numbers.len() > 1) {
+            return Ok(());
+        }
+        let weights = Weights::load(opened, &self.config)?;
         let identity = opened.identity(None)?;
-        self.kept = Some(Kept { identity, decoder });
+        self.kept = Some(Kept { identity, weights });
         Ok(())
+    }
+
+    fn kept_of(&self, opened: &Opened) -> Result<Option<&Weights>> {
+        let identity = opened.identity(None)?;
+        let kept = self.kept.as_ref();
+        Ok(kept
+            .filter(|kept| kept.identity == identity)
+            .map(|kept| &kept.weights))
     }
 }

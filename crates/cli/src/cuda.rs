@@ -2,9 +2,9 @@
 //! none, and whoever asks for one is told how to get them.
 
 #[cfg(feature = "cuda")]
-pub(crate) use with::{gpus, measure, start};
+pub(crate) use with::{gpus, measure, network_onto, room, start, start_on, weights};
 #[cfg(not(feature = "cuda"))]
-pub(crate) use without::{gpus, measure, start};
+pub(crate) use without::{gpus, measure, network_onto, room, start, weights};
 
 use serde::Serialize;
 
@@ -39,9 +39,12 @@ pub(crate) struct GpuSpeed {
 mod without {
     use super::{Gpu, GpuSpeed};
     use crate::config::Config;
+    use crate::devices::Devices;
     use crate::error::Failure;
     use crate::session::{Opened, Session};
+    use crate::weights::{Room, Weights};
     use anyhow::Result;
+    use train::Network;
 
     const WHY: &str = "this program was built without CUDA; `cargo xtask cuda-build` makes one with it (see the README)";
 
@@ -59,6 +62,25 @@ mod without {
         numbers: &[usize],
         _: Option<usize>,
     ) -> Result<Session> {
+        none(numbers)
+    }
+
+    pub(crate) fn weights(_: &Opened, _: &Config, numbers: &[usize]) -> Result<Weights> {
+        none(numbers)
+    }
+
+    pub(crate) fn room(_: &Config, _: &Weights) -> Result<Option<Room>> {
+        Ok(None)
+    }
+
+    pub(crate) fn network_onto(config: &Config, network: Network) -> Result<Network> {
+        match Devices::of(config)? {
+            Devices::Cpu { .. } => Ok(network),
+            Devices::Cuda(numbers) => none(&numbers),
+        }
+    }
+
+    fn none<T>(numbers: &[usize]) -> Result<T> {
         let number = numbers.first().copied().unwrap_or(0);
         Err(Failure::usage(format!("--device cuda:{number}: {WHY}")))
     }
@@ -68,15 +90,17 @@ mod without {
 mod with {
     use super::{Gpu, GpuSpeed, STEP_ROWS, STEP_TOKENS};
     use crate::config::Config;
-    use crate::devices::Determinism;
+    use crate::devices::{Determinism, Devices};
     use crate::error::Failure;
     use crate::footprint;
     use crate::output;
     use crate::session::{self, Opened, Session};
+    use crate::weights::{Room, Weights};
     use anyhow::{Context, Result};
     use engine::EngineConfig;
     use kernels::cuda::Device;
-    use model::{CausalLm, CudaLlama, CudaOptions, KvPool, KvType, LoadOptions};
+    use model::{CausalLm, CudaDecoder, CudaLlama, CudaOptions, KvPool, KvType, LoadOptions};
+    use train::Network;
 
     /// Memory that speeds are measured with.
     const MEASURE_BYTES: usize = 1 << 30;
@@ -135,8 +159,33 @@ mod with {
         for &number in numbers {
             models.push((number, load(opened, config, (number, &options))?));
         }
+        launch(opened, config, (models, &options), least_kv_tokens)
+    }
+
+    /// Starts an engine on weights that are on a device already.
+    ///
+    /// # Errors
+    /// A device that has too little memory beside them: with the arithmetic.
+    pub(crate) fn start_on(
+        opened: &Opened,
+        config: &Config,
+        decoder: &CudaDecoder,
+        least_kv_tokens: Option<usize>,
+    ) -> Result<Session> {
+        let options = options(opened, config);
+        let model = CudaLlama::of(decoder.clone(), options.clone())?;
+        let models = vec![(first(config)?, model)];
+        launch(opened, config, (models, &options), least_kv_tokens)
+    }
+
+    fn launch(
+        opened: &Opened,
+        config: &Config,
+        (models, options): (Vec<(usize, CudaLlama)>, &CudaOptions),
+        least_kv_tokens: Option<usize>,
+    ) -> Result<Session> {
         let asked = config.integer("engine.kv_tokens").or(least_kv_tokens);
-        let kv_tokens = kv_tokens(&models, asked, &options)?;
+        let kv_tokens = kv_tokens(&models, asked, options)?;
         let sizes = EngineConfig {
             max_tokens_per_step: options.max_tokens,
             max_sequences: options.max_sequences,
@@ -154,6 +203,69 @@ mod with {
             .map(|(_, model)| Box::new(model) as Box<dyn CausalLm + Send>)
             .collect();
         opened.launch(config, models, adapters, sizes)
+    }
+
+    /// Loads weights to train beside onto the first of the GPUs.
+    ///
+    /// # Errors
+    /// A GPU that cannot be used or has too little memory.
+    pub(crate) fn weights(
+        opened: &Opened,
+        config: &Config,
+        numbers: &[usize],
+    ) -> Result<Weights> {
+        let number = numbers.first().copied().unwrap_or(0);
+        let device = open(number)?;
+        let (free, _) = device.memory()?;
+        let bytes = opened.weights(config)?.total_bytes;
+        if bytes > free {
+            return Err(Failure::memory(format!(
+                "cuda:{number}: the weights need {}, but only {} are free; try --quant q8_0 or q4_k, or a smaller model",
+                output::bytes(bytes),
+                output::bytes(free),
+            )));
+        }
+        output::say(&format!("loading {} onto cuda:{number} …", opened.name()));
+        let load = options(opened, config).load;
+        Ok(Weights::Device(opened.files().load_decoder_on(&device, &load)?))
+    }
+
+    /// What is free on the device that is trained on, if it is one.
+    ///
+    /// # Errors
+    /// A GPU that cannot be used.
+    pub(crate) fn room(config: &Config, weights: &Weights) -> Result<Option<Room>> {
+        let (device, bytes) = match (Devices::of(config)?, weights) {
+            (Devices::Cpu { .. }, _) => return Ok(None),
+            (_, Weights::Device(decoder)) => {
+                (decoder.device().clone(), decoder.size_in_bytes() as u64)
+            }
+            (Devices::Cuda(_), Weights::Host(_)) => (open(first(config)?)?, 0),
+        };
+        Ok(Some(Room {
+            number: first(config)?,
+            free: device.memory()?.0,
+            weights: bytes,
+        }))
+    }
+
+    /// A network of which everything is trained, on the configured device.
+    ///
+    /// # Errors
+    /// A GPU that cannot be used.
+    pub(crate) fn network_onto(config: &Config, network: Network) -> Result<Network> {
+        match Devices::of(config)? {
+            Devices::Cpu { .. } => Ok(network),
+            Devices::Cuda(_) => Ok(network.onto(&open(first(config)?)?)?),
+        }
+    }
+
+    /// The number of the first configured GPU.
+    fn first(config: &Config) -> Result<usize> {
+        match Devices::of(config)? {
+            Devices::Cuda(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
+            Devices::Cpu { .. } => Ok(0),
+        }
     }
 
     fn options(opened: &Opened, config: &Config) -> CudaOptions {

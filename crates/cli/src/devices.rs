@@ -82,15 +82,20 @@ impl Devices {
         }
     }
 
-    /// Fails unless the processor is asked for, alone.
+    /// Fails where several devices are asked for.
     ///
     /// # Errors
-    /// Another device is configured for what only the processor can do.
-    pub(crate) fn only_cpu(config: &Config, what: &str) -> Result<()> {
-        match Self::of(config)? {
-            Self::Cpu { replicas: 1 } => Ok(()),
+    /// Replicas are configured for what computes in one place.
+    pub(crate) fn only_one(config: &Config, what: &str) -> Result<Self> {
+        let devices = Self::of(config)?;
+        let count = match &devices {
+            Self::Cpu { replicas } => *replicas,
+            Self::Cuda(numbers) => numbers.len(),
+        };
+        match count {
+            1 => Ok(devices),
             _ => Err(Failure::usage(format!(
-                "--device: {what} runs on the processor alone, so far"
+                "--device: {what} runs on one device, {count} are named"
             ))),
         }
     }

@@ -24,6 +24,7 @@ mod seeds;
 mod session;
 mod text_parts;
 mod threads;
+mod weights;
 
 use anyhow::Result;
 use args::{BenchCommand, Cli, Command, ConfigCommand, ModelsCommand, PromptsCommand, RunCommand};

@@ -19,6 +19,23 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// PEFT wraps the model twice before its own module path begins.
 const PREFIX: &str = "base_model.model.";
 
+/// What the adapters of a model must fit: its sizes, and the order its rows of q and k have.
+#[derive(Debug, Clone)]
+pub struct AdapterFit {
+    pub(crate) config: ModelConfig,
+    pub(crate) layout: RopeLayout,
+}
+
+impl AdapterFit {
+    /// Reads an adapter in PEFT's layout and checks that it fits.
+    ///
+    /// # Errors
+    /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
+    pub fn load(&self, folder: &Path) -> Result<Adapter, ModelError> {
+        Adapter::load(folder, &self.config, self.layout)
+    }
+}
+
 /// A loaded adapter that fits one model; a clone shares its tensors.
 #[derive(Debug, Clone)]
 pub struct Adapter {

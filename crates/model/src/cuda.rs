@@ -5,6 +5,7 @@
 //! recorded once for each number of rows and replayed.
 
 mod adapters;
+mod decoder;
 mod draws;
 mod forward;
 mod kv;
@@ -13,13 +14,13 @@ mod weights;
 mod workspace;
 
 use crate::logits::{Draws, DrawsOf, Hidden, Logits, Place};
-use crate::weights::WeightFiles;
 use crate::{
     Adapter, AdapterId, CausalLm, DrawAnswer, DrawQuestion, ForwardBatch, KvPool, KvType,
     LoadOptions, ModelConfig, ModelError, ScoreAnswer, ScoreQuestion,
 };
 use adapters::Adapters;
 use candle_core::Tensor;
+pub use decoder::{CudaDecoder, CudaNorms, CudaRows};
 use forward::Forward;
 use kernels::SequenceSpan;
 use kernels::cuda::{Asked, Buffer, Device, Graph, Question};
@@ -30,6 +31,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use weights::Weights;
 use workspace::Workspace;
 
@@ -89,7 +91,7 @@ impl CudaOptions {
 pub struct CudaLlama {
     device: Device,
     config: ModelConfig,
-    weights: Weights,
+    weights: Arc<Weights>,
     options: CudaOptions,
     adapters: Adapters,
     state: RefCell<State>,
@@ -134,17 +136,20 @@ impl std::fmt::Debug for CudaLogits<'_> {
 }
 
 impl CudaLlama {
-    pub(crate) fn load(
-        device: &Device,
-        config: ModelConfig,
-        files: &WeightFiles,
-        options: CudaOptions,
-    ) -> Result<Self, ModelError> {
-        let weights = Weights::load(device, &config, files, &options.load)?;
+    /// A model around weights that others may share, without adapters.
+    ///
+    /// # Errors
+    /// Not enough memory for the largest step.
+    pub fn of(decoder: CudaDecoder, options: CudaOptions) -> Result<Self, ModelError> {
+        let CudaDecoder {
+            device,
+            config,
+            weights,
+        } = decoder;
         let failed = |source| ModelError::compute("the workspace on the device", source);
-        let work = Workspace::new(device, &config, &weights, &options).map_err(failed)?;
+        let work = Workspace::new(&device, &config, &weights, &options).map_err(failed)?;
         Ok(Self {
-            device: device.clone(),
+            device,
             config,
             weights,
             options,
@@ -158,6 +163,15 @@ impl CudaLlama {
                 questions: Vec::new(),
             }),
         })
+    }
+
+    /// The weights, to be shared.
+    pub fn decoder(&self) -> CudaDecoder {
+        CudaDecoder {
+            device: self.device.clone(),
+            config: self.config.clone(),
+            weights: Arc::clone(&self.weights),
+        }
     }
 
     /// Reads an adapter in PEFT's layout and checks that it fits this model.

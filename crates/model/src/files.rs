@@ -178,10 +178,23 @@ impl ModelFiles {
         device: &kernels::cuda::Device,
         options: crate::CudaOptions,
     ) -> Result<crate::CudaLlama, ModelError> {
+        let decoder = self.load_decoder_on(device, &options.load)?;
+        crate::CudaLlama::of(decoder, options)
+    }
+
+    /// Loads the weights onto a device, and nothing else.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load_on`].
+    #[cfg(feature = "device")]
+    pub fn load_decoder_on(
+        &self,
+        device: &kernels::cuda::Device,
+        options: &LoadOptions,
+    ) -> Result<crate::CudaDecoder, ModelError> {
         let config = self.config()?;
-        let load = options.load.clone();
-        self.with_weights(&load, |files| {
-            crate::CudaLlama::load(device, config, files, options)
+        self.with_weights(options, |files| {
+            crate::CudaDecoder::load(device, config, files, options)
         })
     }
 

@@ -30,7 +30,7 @@ mod shapes;
 mod tokenizer;
 mod weights;
 
-pub use adapter::{Adapter, AdapterCard, AdapterPart, AdapterShape, adapter_shape};
+pub use adapter::{Adapter, AdapterCard, AdapterFit, AdapterPart, AdapterShape, adapter_shape};
 pub use batch::{AdapterId, ForwardBatch};
 pub use candle_llama::{CandleLlama, metal_device};
 pub use chat_template::{ChatTemplate, Conversation, Date, InvalidDate, on_template_stack};
@@ -38,7 +38,7 @@ pub use config::{
     Architecture, FloatType, ModelConfig, RopeConfig, RopeScaling, SUPPORTED_ARCHITECTURES,
 };
 #[cfg(feature = "device")]
-pub use cuda::{CudaLlama, CudaOptions, Determinism};
+pub use cuda::{CudaDecoder, CudaLlama, CudaNorms, CudaOptions, CudaRows, Determinism};
 pub use error::ModelError;
 pub use export::{GgufExport, GgufReport, GgufWeights};
 pub use files::ModelFiles;

@@ -1,7 +1,7 @@
 //! The forward pass of every architecture this crate supports: one decoder, whose parts
 //! differ by config only (biases, norms on q and k, windows, the order of rotated pairs).
 
-use crate::adapter::{Adapter, RowGroups};
+use crate::adapter::{Adapter, AdapterFit, RowGroups};
 use crate::logits::{DrawAnswer, Draws, Hidden, Logits};
 use crate::weights::{
     Bias, LoadAs, Loader, Names, Norm, Projection, ROPE_DIVISORS, Role, WeightFiles,
@@ -305,7 +305,15 @@ impl Decoder {
     /// # Errors
     /// A file missing or damaged, a setting that is not supported, tensors that do not fit.
     pub fn load_adapter(&self, folder: &Path) -> Result<Adapter, ModelError> {
-        Adapter::load(folder, &self.config, self.rope.layout())
+        self.adapter_fit().load(folder)
+    }
+
+    /// What adapters of this model must fit.
+    pub fn adapter_fit(&self) -> AdapterFit {
+        AdapterFit {
+            config: self.config.clone(),
+            layout: self.rope.layout(),
+        }
     }
 
     /// The adapters are those of all rows, and those of the rows whose logits are wanted.

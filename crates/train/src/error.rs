@@ -19,6 +19,18 @@ pub enum TrainError {
     /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// A device has no room for what a pass needs.
+    #[error(
+        "the device has no room for {needed} bytes more: training uses {live} bytes of it beside the weights, {free} are free; lower the tokens of a pack, the rows' length, the adapter's rank or the rows of logits, or let layers be computed again"
+    )]
+    DeviceMemory {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes that training has in use.
+        live: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// The system refused to read or write a file.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

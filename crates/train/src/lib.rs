@@ -31,7 +31,10 @@ pub use items::{Batch, Item, ItemTokens, digest};
 pub use kernels::training::TokenScore;
 pub use loss::{PairLoss, PairScores, PreferenceLoss, SftReduction};
 pub use merge::{Merged, merge};
-pub use network::{Coefficients, LoraSettings, Network, PassOptions, Recompute, Targets};
+pub use network::{
+    Base, Coefficients, DeviceNeed, DeviceUse, LoraSettings, Network, PassOptions, Recompute,
+    Targets,
+};
 pub use objective::{
     Objective, PairSums, Preference, ReferenceScores, StepOptions, StepSums, evaluate, score_pairs,
     step,

@@ -7,22 +7,30 @@
 //! al. 2016); memory then grows with one layer.
 
 mod block;
+mod body;
 mod build;
+mod compute;
+#[cfg(feature = "device")]
+pub(crate) mod cuda;
 mod head;
+mod host;
 mod matrix;
+mod need;
+mod vector;
 
-pub use build::{LoraSettings, Targets};
+pub use build::{Base, LoraSettings, Targets};
 pub use head::Coefficients;
+pub use need::DeviceNeed;
 
 use crate::pack::Pack;
-use crate::parameters::{Gradients, ParameterId, Parameters};
+use crate::parameters::{Gradients, Parameters};
 use crate::{Result, TrainError};
-use block::{Block, Saved};
-use candle_core::{Device, Tensor};
-use kernels::Rope;
+use body::{Body, Facts, Pass};
+use candle_core::Tensor;
+use host::Host;
 use kernels::training::TokenScore;
-use matrix::{Dropout, Matrix};
-use model::ModelConfig;
+use matrix::{Dropout, Lora};
+use model::{ModelConfig, Projection};
 use std::collections::BTreeMap;
 
 /// What is kept between the two directions.
@@ -46,56 +54,37 @@ pub struct PassOptions {
     pub dropout_key: u64,
 }
 
-/// A norm's weight or a bias.
-#[derive(Debug)]
-enum Vector {
-    Frozen(Tensor),
-    Trained(ParameterId),
-}
-
 /// A model with trained parts.
 #[derive(Debug)]
 pub struct Network {
     config: ModelConfig,
-    rope: Rope,
-    /// Turns back.
-    unrope: Rope,
-    embedding: Matrix,
-    blocks: Vec<Block>,
-    norm: Vector,
-    /// `None` = the embedding.
-    output: Option<Matrix>,
     parameters: Parameters,
+    /// The adapter's matrices, by layer and projection.
+    loras: BTreeMap<(usize, Projection), Lora>,
     dropout: f64,
+    /// Longest sequence.
+    positions: usize,
+    place: Place,
 }
 
-/// What a layer needs to know besides its weights.
-struct Pass<'a> {
-    config: &'a ModelConfig,
-    rope: &'a Rope,
-    unrope: &'a Rope,
-    parameters: &'a Parameters,
-    segments: &'a [usize],
-    positions: &'a [u32],
-    dropout: Option<Dropout>,
+/// Where the weights are.
+#[derive(Debug)]
+enum Place {
+    Host(Body<Host>),
+    #[cfg(feature = "device")]
+    Device(Body<cuda::Cuda>),
 }
 
-impl Pass<'_> {
-    fn vector<'a>(&'a self, vector: &'a Vector) -> &'a Tensor {
-        match vector {
-            Vector::Frozen(values) => values,
-            Vector::Trained(id) => self.parameters.value(*id),
-        }
-    }
-}
-
-impl Vector {
-    fn add_gradient(&self, gradient: Tensor, gradients: &mut Gradients) -> Result<()> {
-        match self {
-            Self::Frozen(_) => Ok(()),
-            Self::Trained(id) => gradients.add(*id, gradient),
-        }
-    }
+/// Memory of a device that training has taken, beside the frozen weights, in bytes; by the count
+/// of whoever hands it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceUse {
+    /// In use now.
+    pub live: u64,
+    /// In use at most, since the network was made or [`Network::begin_peak`].
+    pub peak: u64,
+    /// Kept for arrays to come; freed where it is needed for others.
+    pub kept: u64,
 }
 
 impl Network {
@@ -123,16 +112,17 @@ impl Network {
     /// # Errors
     /// A token outside of the vocabulary, a sequence that is too long, a kernel that fails.
     pub fn score(&self, pack: &Pack, options: &PassOptions) -> Result<Vec<TokenScore>> {
-        let pass = self.pass(pack, None)?;
-        let mut x = self.embed(pack)?;
-        for block in &self.blocks {
-            (x, _) = block.forward(&pass, &x)?;
+        self.check(pack)?;
+        match &self.place {
+            Place::Host(body) => body.score(self.facts(), pack, options),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.score(self.facts(), pack, options),
         }
-        self.head_scores(&pass, &x, pack, options)
     }
 
     /// Adds the gradient of `sum of coefficient * log-probability` over the pack's trained tokens
-    /// to `gradients`; gives what [`Network::score`] gives.
+    /// to `gradients`; gives what [`Network::score`] gives. Those of a network on a device stay
+    /// there: [`Gradients::come_home`].
     ///
     /// # Errors
     /// As [`Network::score`].
@@ -143,76 +133,76 @@ impl Network {
         options: &PassOptions,
         gradients: &mut Gradients,
     ) -> Result<Vec<TokenScore>> {
+        self.check(pack)?;
         let dropout = (self.dropout > 0.0).then_some(Dropout {
             probability: self.dropout,
             key: options.dropout_key,
         });
-        let pass = self.pass(pack, dropout)?;
-        let mut x = self.embed(pack)?;
-        let mut kept: Vec<(Tensor, Option<Saved>)> = Vec::with_capacity(self.blocks.len());
-        for block in &self.blocks {
-            let (above, saved) = block.forward(&pass, &x)?;
-            let saved = (options.recompute == Recompute::Nothing).then_some(saved);
-            kept.push((std::mem::replace(&mut x, above), saved));
+        let how = (coefficients, options);
+        let (facts, pack) = (self.facts(), (pack, dropout));
+        match &self.place {
+            Place::Host(body) => body.backward(facts, pack, how, gradients.host()),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.backward(facts, pack, how, gradients.on_device()),
         }
-        let (scores, mut gradient) =
-            self.head_backward(&pass, &x, pack, (coefficients, options), gradients)?;
-        drop(x);
-        for (block, (input, saved)) in self.blocks.iter().zip(kept).rev() {
-            let saved = match saved {
-                Some(saved) => saved,
-                None => block.forward(&pass, &input)?.1,
-            };
-            gradient = block.backward(&pass, &input, &saved, &gradient, gradients)?;
-        }
-        self.embedding_backward(pack, &gradient, gradients)?;
-        Ok(scores)
     }
 
-    fn pass<'a>(&'a self, pack: &'a Pack, dropout: Option<Dropout>) -> Result<Pass<'a>> {
+    /// Whether it is on a device: passes then come one after the other, and their gradients stay
+    /// there until they come home.
+    pub fn is_on_device(&self) -> bool {
+        match &self.place {
+            Place::Host(_) => false,
+            #[cfg(feature = "device")]
+            Place::Device(_) => true,
+        }
+    }
+
+    /// Memory in use on the device, if it is on one.
+    pub fn device_use(&self) -> Option<DeviceUse> {
+        match &self.place {
+            Place::Host(_) => None,
+            #[cfg(feature = "device")]
+            Place::Device(body) => Some(body.compute.used()),
+        }
+    }
+
+    /// Lets the peak of [`Network::device_use`] be what is in use now.
+    pub fn begin_peak(&self) {
+        match &self.place {
+            Place::Host(_) => {}
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.compute.begin_peak(),
+        }
+    }
+
+    /// Lets no more than so many bytes be in use on the device beside the frozen weights; what
+    /// needs more fails.
+    pub fn limit_memory(&self, bytes: u64) {
+        match &self.place {
+            Place::Host(_) => drop(bytes),
+            #[cfg(feature = "device")]
+            Place::Device(body) => body.compute.limit(bytes),
+        }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            config: &self.config,
+            parameters: &self.parameters,
+        }
+    }
+
+    fn check(&self, pack: &Pack) -> Result<()> {
         let longest = pack.segments.iter().max().copied().unwrap_or(0);
-        if longest > self.rope.positions() {
-            let expected = format!("at most {} tokens", self.rope.positions());
+        if longest > self.positions {
+            let expected = format!("at most {} tokens", self.positions);
             return Err(TrainError::setting("sequence", expected, longest));
         }
-        Ok(Pass {
-            config: &self.config,
-            rope: &self.rope,
-            unrope: &self.unrope,
-            parameters: &self.parameters,
-            segments: &pack.segments,
-            positions: &pack.positions,
-            dropout,
-        })
-    }
-
-    /// Rows of the embedding, (T, H).
-    fn embed(&self, pack: &Pack) -> Result<Tensor> {
         let vocab = self.config.vocab_size;
         if let Some(token) = pack.tokens.iter().find(|token| **token as usize >= vocab) {
             let expected = format!("below the vocabulary's {vocab}");
             return Err(TrainError::setting("token", expected, token));
         }
-        match &self.embedding {
-            Matrix::Frozen { base, .. } => Ok(base.rows(&pack.tokens)?),
-            Matrix::Trained { weight, .. } => {
-                let ids = Tensor::new(pack.tokens.as_slice(), &Device::Cpu)?;
-                Ok(self.parameters.value(*weight).index_select(&ids, 0)?)
-            }
-        }
-    }
-
-    fn embedding_backward(
-        &self,
-        pack: &Pack,
-        gradient: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<()> {
-        let Matrix::Trained { weight, .. } = &self.embedding else {
-            return Ok(());
-        };
-        let ids = Tensor::new(pack.tokens.as_slice(), &Device::Cpu)?;
-        let zeros = self.parameters.value(*weight).zeros_like()?;
-        gradients.add(*weight, zeros.index_add(&ids, gradient, 0)?)
+        Ok(())
     }
 }

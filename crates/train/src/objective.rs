@@ -45,8 +45,8 @@ pub struct StepOptions {
     pub pass: PassOptions,
     /// Tokens of a pack.
     pub pack_tokens: usize,
-    /// Packs computed at a time, each on a thread of its own. Gradients of packs are added in
-    /// their order: results do not depend on it.
+    /// Packs computed at a time, each on a thread of its own; on a device one at a time. Gradients
+    /// of packs are added in their order: results do not depend on it.
     pub workers: usize,
     /// The step, from 1, for messages and for dropout.
     pub step: u64,
@@ -102,10 +102,21 @@ pub fn step(
     let mut gradients = Gradients::new(network.parameters());
     let work = Work::new(items, references, objective, options)?;
     let mut sums = StepSums::default();
+    if network.is_on_device() {
+        for index in 0..work.bins.len() {
+            sums.add(&work.pass(network, index, &mut gradients)?);
+        }
+        gradients.come_home(network.parameters())?;
+        return Ok((sums, gradients));
+    }
     let workers = options.workers.max(1);
     for first in (0..work.bins.len()).step_by(workers) {
         let packs = first..work.bins.len().min(first + workers);
-        let done = side_by_side(packs, |index| work.pass(network, index))?;
+        let done = side_by_side(packs, |index| {
+            let mut gradients = Gradients::new(network.parameters());
+            let sums = work.pass(network, index, &mut gradients)?;
+            Ok((sums, gradients))
+        })?;
         for (pack_sums, pack_gradients) in done {
             sums.add(&pack_sums);
             gradients.merge(pack_gradients)?;
@@ -258,30 +269,29 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// One pack's share of the loss and its gradients.
-    fn pass(&self, network: &Network, index: usize) -> Result<(StepSums, Gradients)> {
+    /// One pack's share of the loss; adds its gradients.
+    fn pass(&self, network: &Network, index: usize, gradients: &mut Gradients) -> Result<StepSums> {
         let bin = &self.bins[index];
         let pack = Pack::new(self.sequences(bin));
         let options = PassOptions {
             dropout_key: mixed(self.options.seed, self.options.step, index as u64),
             ..self.options.pass
         };
-        let mut gradients = Gradients::new(network.parameters());
         let mut sums = StepSums::default();
         let mut weighed = |scores: &[TokenScore]| self.weigh(bin, &pack, scores, &mut sums);
         match self.objective {
             Objective::Sft => {
                 let coefficients = self.known_coefficients(&pack);
                 let known = Coefficients::Known(&coefficients);
-                let scores = network.backward(&pack, known, &options, &mut gradients)?;
+                let scores = network.backward(&pack, known, &options, gradients)?;
                 weighed(&scores)?;
             }
             Objective::Preference(_) => {
                 let from = Coefficients::From(&mut weighed);
-                network.backward(&pack, from, &options, &mut gradients)?;
+                network.backward(&pack, from, &options, gradients)?;
             }
         }
-        Ok((sums, gradients))
+        Ok(sums)
     }
 
     fn sequences(&self, bin: &'a [usize]) -> impl Iterator<Item = &'a Sequence> {

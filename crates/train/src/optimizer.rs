@@ -94,14 +94,15 @@ impl Optimizer {
             shares[index % workers.max(1)].push(part);
         }
         let shares: Vec<Mutex<Vec<_>>> = shares.into_iter().map(Mutex::new).collect();
-        side_by_side(0..shares.len(), |index| {
+        let moved = side_by_side(0..shares.len(), |index| {
             let mut share = shares[index].lock().unwrap_or_else(PoisonError::into_inner);
             for ((one, state), gradient) in share.drain(..) {
                 settings.apply(one, state, gradient, (rates, steps))?;
             }
             Ok(())
-        })?;
-        Ok(())
+        });
+        parameters.changed();
+        moved.map(drop)
     }
 
     /// The moments by the parameters' names.

@@ -1,8 +1,11 @@
 //! What is trained, by name, and gradients in the same order.
 
+#[cfg(feature = "device")]
+use crate::network::cuda::Array;
 use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which parameter of [`Parameters`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,13 +39,29 @@ pub struct Parameter {
 #[derive(Debug, Default)]
 pub struct Parameters {
     list: Vec<Parameter>,
+    /// Raised whenever values change, for whoever holds copies.
+    version: AtomicU64,
 }
 
 impl Parameters {
     /// Sorts by name, so that sums over all of them have one order.
     pub(crate) fn new(mut list: Vec<Parameter>) -> Self {
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { list }
+        Self {
+            list,
+            version: AtomicU64::new(0),
+        }
+    }
+
+    /// Which values these are.
+    #[cfg(feature = "device")]
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Values were changed where they lie.
+    pub(crate) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The parameter of this name.
@@ -81,6 +100,7 @@ impl Parameters {
     /// # Errors
     /// A name that is missing or too many, another shape.
     pub(crate) fn restore(&mut self, mut values: BTreeMap<String, Tensor>) -> Result<()> {
+        self.changed();
         for one in &mut self.list {
             let value = values
                 .remove(&one.name)
@@ -103,41 +123,99 @@ impl Parameters {
     }
 }
 
+/// Sums of gradients where they are computed, in the order of the parameters.
+#[derive(Debug)]
+pub(crate) struct Sums<A> {
+    list: Vec<Option<A>>,
+}
+
+impl<A> Sums<A> {
+    pub(crate) fn new(parameters: usize) -> Self {
+        let list = (0..parameters).map(|_| None).collect();
+        Self { list }
+    }
+
+    /// Where the gradient of a parameter is summed up.
+    pub(crate) fn slot(&mut self, id: ParameterId) -> &mut Option<A> {
+        &mut self.list[id.0]
+    }
+}
+
 /// Sums of gradients, in the order of the parameters.
 #[derive(Debug)]
 pub struct Gradients {
-    list: Vec<Option<Tensor>>,
+    host: Sums<Tensor>,
+    /// What is still on a device.
+    #[cfg(feature = "device")]
+    device: Sums<Array>,
 }
 
 impl Gradients {
     /// No gradient yet.
     pub fn new(parameters: &Parameters) -> Self {
-        let list = parameters.iter().map(|_| None).collect();
-        Self { list }
+        Self {
+            host: Sums::new(parameters.list.len()),
+            #[cfg(feature = "device")]
+            device: Sums::new(parameters.list.len()),
+        }
     }
 
-    pub(crate) fn add(&mut self, id: ParameterId, gradient: Tensor) -> Result<()> {
-        let sum = match self.list[id.0].take() {
-            Some(sum) => (sum + gradient)?,
-            None => gradient,
-        };
-        self.list[id.0] = Some(sum);
+    /// Those on a device.
+    #[cfg(feature = "device")]
+    pub(crate) fn on_device(&mut self) -> &mut Sums<Array> {
+        &mut self.device
+    }
+
+    /// Adds what is on a device to what is on the host; frees it there.
+    ///
+    /// # Errors
+    /// The device failed.
+    #[cfg(feature = "device")]
+    pub fn come_home(&mut self, parameters: &Parameters) -> Result<()> {
+        let arrived = self.device.list.iter_mut().zip(&mut self.host.list);
+        for ((array, sum), parameter) in arrived.zip(parameters.iter()) {
+            let Some(array) = array.take() else {
+                continue;
+            };
+            let gradient = tensor(array.read()?, parameter.value.dims())?;
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + gradient)?,
+                None => gradient,
+            });
+        }
         Ok(())
+    }
+
+    /// There is no device without the feature `cuda`.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "device"))]
+    pub fn come_home(&mut self, _: &Parameters) -> Result<()> {
+        Ok(())
+    }
+
+    /// Those on the processor.
+    pub(crate) fn host(&mut self) -> &mut Sums<Tensor> {
+        &mut self.host
     }
 
     /// Adds those of another pack.
     pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
-        for (index, gradient) in other.list.into_iter().enumerate() {
+        for (sum, gradient) in self.host.list.iter_mut().zip(other.host.list) {
             if let Some(gradient) = gradient {
-                self.add(ParameterId(index), gradient)?;
+                *sum = Some(match sum.take() {
+                    Some(sum) => (sum + gradient)?,
+                    None => gradient,
+                });
             }
         }
         Ok(())
     }
 
-    /// The gradient of a parameter, where one has arrived.
+    /// The gradient of a parameter, where one has arrived on the host.
     pub fn get(&self, id: ParameterId) -> Option<&Tensor> {
-        self.list[id.0].as_ref()
+        self.host.list[id.0].as_ref()
     }
 
     /// Every gradient in the order of the parameters.
@@ -145,7 +223,7 @@ impl Gradients {
     /// # Errors
     /// A parameter got none: it would silently stay as it is.
     pub(crate) fn complete(self, parameters: &Parameters) -> Result<Vec<Tensor>> {
-        let pairs = self.list.into_iter().zip(parameters.iter());
+        let pairs = self.host.list.into_iter().zip(parameters.iter());
         pairs
             .map(|(gradient, parameter)| {
                 gradient.ok_or_else(|| TrainError::NoGradient {
@@ -187,12 +265,10 @@ mod tests {
         let parameters = Parameters::new(vec![one("b"), one("a")]);
         let mut gradients = Gradients::new(&parameters);
         let id = parameters.id_of("b").unwrap();
-        gradients
-            .add(id, tensor(vec![1.0, 1.0], &[2]).unwrap())
-            .unwrap();
-        gradients
-            .add(id, tensor(vec![1.0, 2.0], &[2]).unwrap())
-            .unwrap();
+        *gradients.host().slot(id) = Some(tensor(vec![1.0, 1.0], &[2]).unwrap());
+        let mut other = Gradients::new(&parameters);
+        *other.host().slot(id) = Some(tensor(vec![1.0, 2.0], &[2]).unwrap());
+        gradients.merge(other).unwrap();
         let sum: Vec<f32> = gradients.get(id).unwrap().to_vec1().unwrap();
         assert_eq!(sum, [2.0, 3.0]);
         let error = gradients.complete(&parameters).unwrap_err().to_string();

@@ -39,7 +39,8 @@ pub struct RunSettings {
     pub batch: Batch,
     /// Tokens of a pack: memory grows with it, results do not depend on it.
     pub pack_tokens: usize,
-    /// Packs computed at a time, each on one thread; results do not depend on it.
+    /// Packs computed at a time, each on one thread; results do not depend on it. On a device
+    /// packs come one after the other, and these are the optimiser's threads.
     pub workers: usize,
     /// Highest learning rate.
     pub rate: f64,
@@ -373,6 +374,9 @@ impl<'a> Run<'a> {
         metrics.insert("trained_tokens_per_s".into(), trained.into());
         if let Some(bytes) = observer.memory_peak_bytes() {
             metrics.insert("peak_memory_bytes".into(), bytes.into());
+        }
+        if let Some(used) = self.network.device_use() {
+            metrics.insert("device_peak_bytes".into(), used.peak.into());
         }
         self.write_metrics(&metrics)?;
         observer.on_step(&StepReport {

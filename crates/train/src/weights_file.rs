@@ -3,7 +3,7 @@
 use crate::checkpoint::{read_tensors, write_tensors};
 use crate::{Network, Result, TrainError};
 use candle_core::{DType, Tensor};
-use model::{AdapterCard, Decoder};
+use model::{AdapterCard, AdapterFit};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ const MODEL: &str = "model.safetensors";
 pub enum WeightsForm {
     /// `adapter_config.json` and `adapter_model.safetensors`, f32.
     Adapter {
-        /// The base.
-        decoder: Box<Decoder>,
+        /// What the base makes of adapters.
+        fit: Box<AdapterFit>,
         /// What the config says.
         card: AdapterCard,
     },
@@ -54,11 +54,11 @@ impl WeightsForm {
     /// A file that cannot be written.
     pub fn write(&self, network: &Network, folder: &Path) -> Result<()> {
         match self {
-            Self::Adapter { decoder, card } => {
+            Self::Adapter { fit, card } => {
                 let adapter = network.adapter()?.ok_or_else(|| TrainError::Tensors {
                     problem: "the network has no adapter".into(),
                 })?;
-                Ok(adapter.save(folder, decoder, card)?)
+                Ok(adapter.save(folder, fit, card)?)
             }
             Self::Model { companions } => {
                 let values = network.parameters().iter();
@@ -80,8 +80,8 @@ impl WeightsForm {
     /// A file that is missing or damaged.
     pub(crate) fn read(&self, folder: &Path) -> Result<BTreeMap<String, Tensor>> {
         match self {
-            Self::Adapter { decoder, .. } => {
-                let adapter = decoder.load_adapter(folder)?;
+            Self::Adapter { fit, .. } => {
+                let adapter = fit.load(folder)?;
                 let mut found = BTreeMap::new();
                 for part in adapter.parts() {
                     let stem = format!("model.layers.{}.{}", part.layer, part.projection.module());

@@ -62,8 +62,10 @@ pub fn run(out: &Path) -> Result<Vec<(PathBuf, u64)>> {
             out.join("tests").join(format!("{package}-{DEVICE_TESTS}")),
         )?;
     }
-    let fixtures = workspace_root().join("crates/model/tests/fixtures");
-    copy_folder(&fixtures, &out.join("fixtures"), &mut put)?;
+    for (package, place) in [("model", "fixtures"), ("train", "fixtures/train")] {
+        let fixtures = workspace_root().join(format!("crates/{package}/tests/fixtures"));
+        copy_folder(&fixtures, &out.join(place), &mut put)?;
+    }
     for script in SCRIPTS {
         put(
             &workspace_root().join("scripts").join(script),

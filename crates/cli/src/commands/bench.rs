@@ -1,7 +1,7 @@
 //! `bench engine`: tokens per second, beside what this machine allows at best: memory for
 //! decoding, products for prompts.
 
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod mix;
 
 use crate::args::BenchEngineArgs;

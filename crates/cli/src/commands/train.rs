@@ -12,15 +12,19 @@ mod tokenizer;
 mod watch;
 
 use crate::commands::Env;
+use crate::config::Config;
+use crate::cuda;
 use crate::devices::Devices;
 use crate::error::{Failure, STOPPED};
 use crate::output;
 use crate::session::{self, Opened};
 use crate::threads;
+use crate::weights::Weights;
 use anyhow::{Context, Result};
 use args::{MergeArgs, SftReductionArg, TrainArgs, TrainCommand};
 use course::{Chosen, Course};
 use model::{AdapterCard, Decoder, Llama, Projection};
+pub(crate) use estimate::check_room;
 pub(crate) use presets::Method;
 use presets::Preset;
 use rows::Prepared;
@@ -79,7 +83,7 @@ fn tune(env: &mut Env, method: Method, args: &TrainArgs) -> Result<ExitCode> {
     for setting in args.model.settings() {
         env.config.insert(setting)?;
     }
-    Devices::only_cpu(&env.config, "training")?;
+    Devices::only_one(&env.config, "training")?;
     match train_once(env, method, args)? {
         Some(trained) => conclude(&args.output, args.course.json, &trained),
         None => Ok(ExitCode::SUCCESS),
@@ -118,11 +122,14 @@ pub(crate) fn train_once(
             "--full: all weights can only be trained where they are a folder of safetensors; train an adapter beside this model",
         ));
     }
-    let llama = env.load(&opened)?;
-    let decoder = llama.decoder().clone();
-    drop(llama);
-    let network = network_of(&decoder, lora.as_ref(), args, &opened)?;
-    let plan = estimate::plan(&network, &prepared.train, &settings)?;
+    let weights = match args.full {
+        // The optimiser moves them here, wherever they are multiplied with.
+        true => Weights::Host(opened.load(&env.config)?.decoder().clone()),
+        false => env.weights(&opened)?,
+    };
+    let network = network_of(&weights, lora.as_ref(), (args, &opened), &env.config)?;
+    let room = cuda::room(&env.config, &weights)?;
+    let plan = estimate::plan(&network, &prepared.train, &settings, room)?;
     plan.tell();
     if args.course.dry_run {
         return Ok(None);
@@ -131,7 +138,7 @@ pub(crate) fn train_once(
     let job = Job {
         args,
         opened: &opened,
-        decoder: &decoder,
+        weights: &weights,
         settings: &settings,
         lora: lora.as_ref(),
     };
@@ -142,7 +149,7 @@ pub(crate) fn train_once(
 struct Job<'a> {
     args: &'a TrainArgs,
     opened: &'a Opened,
-    decoder: &'a Decoder,
+    weights: &'a Weights,
     settings: &'a RunSettings,
     lora: Option<&'a LoraSettings>,
 }
@@ -155,7 +162,7 @@ impl Job<'_> {
         let course = &self.args.course;
         let mut samples = Samples::of(&prepared.prompts, course.samples);
         let start = network.adapter()?;
-        samples.answer("before", env, self.opened, (self.decoder, start))?;
+        samples.answer("before", env, self.opened, (self.weights, start))?;
         let data = RunData {
             references: self.references(&network, &prepared.train, "reference")?,
             held_out_references: self.references(&network, &prepared.held_out, "reference-eval")?,
@@ -169,8 +176,8 @@ impl Job<'_> {
         watch.finish();
         if finished.is_complete() {
             let after = match self.lora {
-                Some(_) => (self.decoder.clone(), network.adapter()?),
-                None => (reloaded(folder)?, None),
+                Some(_) => (self.weights.clone(), network.adapter()?),
+                None => (Weights::Host(reloaded(folder)?), None),
             };
             samples.answer("after", env, self.opened, (&after.0, after.1))?;
             samples.write(folder)?;
@@ -198,12 +205,12 @@ impl Job<'_> {
         let reference = match self.args.preference.reference.as_str() {
             "start" => network,
             "base" => {
-                other = Network::frozen(self.decoder)?;
+                other = Network::frozen(self.weights.base())?;
                 &other
             }
             adapter => {
-                let adapter = self.decoder.load_adapter(Path::new(adapter))?;
-                other = Network::with_adapter(self.decoder, &adapter, 0.0)?;
+                let adapter = self.weights.adapter_fit().load(Path::new(adapter))?;
+                other = Network::with_adapter(self.weights.base(), &adapter, 0.0)?;
                 &other
             }
         };
@@ -231,7 +238,7 @@ impl Job<'_> {
     fn form(&self) -> WeightsForm {
         match self.lora {
             Some(lora) => WeightsForm::Adapter {
-                decoder: Box::new(self.decoder.clone()),
+                fit: Box::new(self.weights.adapter_fit()),
                 card: AdapterCard {
                     base_model: self.opened.name().to_owned(),
                     rank: lora.rank,
@@ -277,20 +284,21 @@ fn reloaded(folder: &Path) -> Result<Decoder> {
 
 /// The network that is trained.
 fn network_of(
-    decoder: &Decoder,
+    weights: &Weights,
     lora: Option<&LoraSettings>,
-    args: &TrainArgs,
-    opened: &Opened,
+    (args, opened): (&TrainArgs, &Opened),
+    config: &Config,
 ) -> Result<Network> {
-    let Some(lora) = lora else {
-        return Ok(Network::full(decoder)?);
-    };
+    if let (None, Weights::Host(decoder)) = (lora, weights) {
+        return cuda::network_onto(config, Network::full(decoder)?);
+    }
+    let lora = lora.expect("without an adapter the weights are the host's");
     Ok(match opened.adapter_folder() {
         Some(folder) => {
-            let adapter = decoder.load_adapter(folder)?;
-            Network::with_adapter(decoder, &adapter, lora.dropout)?
+            let adapter = weights.adapter_fit().load(folder)?;
+            Network::with_adapter(weights.base(), &adapter, lora.dropout)?
         }
-        None => Network::with_new_adapter(decoder, lora, args.course.seed)?,
+        None => Network::with_new_adapter(weights.base(), lora, args.course.seed)?,
     })
 }
 

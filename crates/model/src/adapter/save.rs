@@ -1,8 +1,8 @@
 //! Writing an adapter in PEFT's layout.
 
-use super::{Adapter, PREFIX, WEIGHTS};
+use super::{Adapter, AdapterFit, PREFIX, WEIGHTS};
+use crate::ModelError;
 use crate::weights::Projection;
-use crate::{Decoder, ModelError};
 use candle_core::{Device, Tensor};
 use kernels::RopeLayout;
 use serde_json::json;
@@ -24,14 +24,14 @@ pub struct AdapterCard {
 
 impl Adapter {
     /// Writes `adapter_config.json` and `adapter_model.safetensors` (f32) to an existing folder,
-    /// as PEFT reads them: `decoder` is the base, whose order of rows is undone.
+    /// as PEFT reads them: `fit` is that of the base, whose order of rows is undone.
     ///
     /// # Errors
     /// A file that cannot be written; a matrix whose rank or factor is not the card's.
     pub fn save(
         &self,
         folder: &Path,
-        decoder: &Decoder,
+        fit: &AdapterFit,
         card: &AdapterCard,
     ) -> Result<(), ModelError> {
         let path = folder.join(WEIGHTS);
@@ -55,7 +55,7 @@ impl Adapter {
                 part.layer,
                 part.projection.module()
             );
-            let b = in_order(&part.b, part.projection, decoder)
+            let b = in_order(&part.b, part.projection, fit)
                 .map_err(|source| ModelError::compute("reordering lora_B", source))?;
             tensors.insert(format!("{module}.lora_A.weight"), part.a);
             tensors.insert(format!("{module}.lora_B.weight"), b);
@@ -95,13 +95,13 @@ impl Adapter {
 }
 
 /// Rows as transformers has them.
-fn in_order(b: &Tensor, projection: Projection, decoder: &Decoder) -> candle_core::Result<Tensor> {
-    let layout = decoder.rope.layout();
+fn in_order(b: &Tensor, projection: Projection, fit: &AdapterFit) -> candle_core::Result<Tensor> {
+    let layout = fit.layout;
     let rotated = matches!(projection, Projection::Q | Projection::K);
     if !rotated || layout == RopeLayout::Halves {
         return Ok(b.clone());
     }
-    let rows = layout.rows_for(RopeLayout::Halves, b.dim(0)?, decoder.config.head_dim);
+    let rows = layout.rows_for(RopeLayout::Halves, b.dim(0)?, fit.config.head_dim);
     b.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)
 }
 

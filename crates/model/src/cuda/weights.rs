@@ -119,7 +119,7 @@ impl Weights {
 }
 
 impl Layer {
-    fn joined(&self) -> [&Joined; 4] {
+    pub(super) fn joined(&self) -> [&Joined; 4] {
         [&self.qkv, &self.o, &self.gate_up, &self.down]
     }
 

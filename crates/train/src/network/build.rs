@@ -1,18 +1,21 @@
 //! Networks from a model in memory, or from nothing but a configuration.
 
 use super::block::Block;
+use super::body::Body;
+use super::compute::Compute;
+use super::host::Host;
 use super::matrix::{Below, Lora, Matrix};
-use super::{Network, Vector};
-use crate::parameters::{Kind, Parameter, ParameterId, Parameters, tensor};
+use super::vector::Vector;
+use super::{Network, Place};
+use crate::parameters::{Kind, Parameter, Parameters, tensor};
 use crate::{Result, TrainError};
 use candle_core::{Device, Tensor};
 use kernels::training::AttentionShape;
-use kernels::{Linear, Rope, RopeLayout};
-use model::{Adapter, AdapterPart, Decoder, DecoderLayer, ModelConfig, Projection};
+use kernels::{Rope, RopeLayout};
+use model::{Adapter, AdapterFit, AdapterPart, Decoder, DecoderLayer, ModelConfig, Projection};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Which matrices of each layer get an adapter.
 pub type Targets = Vec<Projection>;
@@ -30,16 +33,74 @@ pub struct LoraSettings {
     pub targets: Targets,
 }
 
+/// The frozen weights that something is trained beside, where they are.
+#[derive(Debug, Clone, Copy)]
+pub enum Base<'a> {
+    /// On the host.
+    Host(&'a Decoder),
+    /// On a device.
+    #[cfg(feature = "device")]
+    Device(&'a model::CudaDecoder),
+}
+
+impl<'a> From<&'a Decoder> for Base<'a> {
+    fn from(decoder: &'a Decoder) -> Self {
+        Self::Host(decoder)
+    }
+}
+
+#[cfg(feature = "device")]
+impl<'a> From<&'a model::CudaDecoder> for Base<'a> {
+    fn from(decoder: &'a model::CudaDecoder) -> Self {
+        Self::Device(decoder)
+    }
+}
+
+impl Base<'_> {
+    /// What the model is made of.
+    pub fn config(&self) -> &ModelConfig {
+        match self {
+            Self::Host(decoder) => &decoder.config,
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.config(),
+        }
+    }
+
+    /// Longest sequence it is prepared for.
+    pub fn positions(&self) -> usize {
+        match self {
+            Self::Host(decoder) => decoder.rope.positions(),
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.rope().positions(),
+        }
+    }
+
+    /// What adapters must fit.
+    pub fn adapter_fit(&self) -> AdapterFit {
+        match self {
+            Self::Host(decoder) => decoder.adapter_fit(),
+            #[cfg(feature = "device")]
+            Self::Device(decoder) => decoder.adapter_fit(),
+        }
+    }
+}
+
 /// Standard deviation of the first weights of a model from scratch, as GPT-2's.
 const INIT_STD: f64 = 0.02;
 
 impl Network {
-    /// A new adapter beside the frozen weights of `decoder`: A is uniform within
+    /// A new adapter beside the frozen weights of `base`: A is uniform within
     /// 1/sqrt(in), as PEFT draws it, B is zero, so that the network begins as the base.
     ///
     /// # Errors
     /// A rank of 0, no target.
-    pub fn with_new_adapter(decoder: &Decoder, lora: &LoraSettings, seed: u64) -> Result<Self> {
+    pub fn with_new_adapter<'a>(
+        base: impl Into<Base<'a>>,
+        lora: &LoraSettings,
+        seed: u64,
+    ) -> Result<Self> {
+        let base = base.into();
+        let config = base.config();
         if lora.rank == 0 {
             return Err(TrainError::setting("lora rank", "at least 1", 0));
         }
@@ -52,9 +113,9 @@ impl Network {
         }
         let scale = (lora.alpha / lora.rank as f64) as f32;
         let mut parts = vec![];
-        for layer in 0..decoder.config.num_layers {
+        for layer in 0..config.num_layers {
             for projection in &lora.targets {
-                let (out, input) = projection.shape(&decoder.config);
+                let (out, input) = projection.shape(config);
                 let name = adapter_name(layer, *projection, "lora_A");
                 let bound = 1.0 / (input as f64).sqrt();
                 let mut rng = draws(seed, &name);
@@ -70,14 +131,18 @@ impl Network {
                 });
             }
         }
-        Self::beside(decoder, &parts, lora.dropout)
+        Self::beside(base, &parts, lora.dropout)
     }
 
-    /// An adapter that was loaded for `decoder`, to be trained on; its tensors are copied.
+    /// An adapter that was loaded for `base`, to be trained on; its tensors are copied.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn with_adapter(decoder: &Decoder, adapter: &Adapter, dropout: f64) -> Result<Self> {
+    /// Those of candle; a device that has no room.
+    pub fn with_adapter<'a>(
+        base: impl Into<Base<'a>>,
+        adapter: &Adapter,
+        dropout: f64,
+    ) -> Result<Self> {
         let copied = adapter.parts().map(|part| {
             Ok(AdapterPart {
                 a: part.a.copy()?,
@@ -85,18 +150,18 @@ impl Network {
                 ..part
             })
         });
-        Self::beside(decoder, &copied.collect::<Result<Vec<_>>>()?, dropout)
+        Self::beside(base.into(), &copied.collect::<Result<Vec<_>>>()?, dropout)
     }
 
     /// The model as it is, with nothing trained: to score with.
     ///
     /// # Errors
-    /// Those of candle.
-    pub fn frozen(decoder: &Decoder) -> Result<Self> {
-        Self::beside(decoder, &[], 0.0)
+    /// Those of candle; a device that has no room.
+    pub fn frozen<'a>(base: impl Into<Base<'a>>) -> Result<Self> {
+        Self::beside(base.into(), &[], 0.0)
     }
 
-    fn beside(decoder: &Decoder, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
+    fn beside(base: Base<'_>, parts: &[AdapterPart], dropout: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&dropout) {
             return Err(TrainError::setting(
                 "dropout",
@@ -104,67 +169,25 @@ impl Network {
                 dropout,
             ));
         }
-        let names = |part: &AdapterPart| {
-            ["lora_A", "lora_B"].map(|which| adapter_name(part.layer, part.projection, which))
-        };
-        let mut list = vec![];
-        for part in parts {
-            let [a, b] = names(part);
-            for (name, value) in [(a, &part.a), (b, &part.b)] {
-                list.push(Parameter {
-                    name,
-                    value: value.clone(),
-                    kind: Kind::Adapter,
-                });
+        let (parameters, loras) = listed(parts);
+        let place = match base {
+            Base::Host(decoder) => {
+                let frozen = Frozen::of_decoder(decoder)?;
+                Place::Host(frozen.beside(&decoder.config, &loras))
             }
-        }
-        let parameters = Parameters::new(list);
-        let id = |name: &str| parameters.id_of(name).expect("it was just listed");
-        let mut loras: BTreeMap<(usize, Projection), Lora> = BTreeMap::new();
-        for part in parts {
-            let [a, b] = names(part).map(|name| id(&name));
-            let lora = Lora {
-                a,
-                b,
-                scale: part.scale,
-                site: (part.layer * Projection::ALL.len() + part.projection as usize) as u64,
-            };
-            loras.insert((part.layer, part.projection), lora);
-        }
-        let lowest = loras.keys().next().map_or(0, |(layer, _)| *layer);
-        let frozen = |base: &Arc<Linear>| Matrix::Frozen {
-            base: base.clone(),
-            lora: None,
+            #[cfg(feature = "device")]
+            Base::Device(decoder) => {
+                let frozen = Frozen::of_device(decoder)?;
+                Place::Device(frozen.beside(decoder.config(), &loras))
+            }
         };
-        let blocks = decoder
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| Block {
-                attention_norm: Vector::Frozen(layer.attention_norm.clone()),
-                projections: Projection::ALL.map(|projection| Matrix::Frozen {
-                    base: layer[projection].clone(),
-                    lora: loras.remove(&(index, projection)),
-                }),
-                head_norms: layer
-                    .head_norms
-                    .as_ref()
-                    .map(|(q, k)| [q, k].map(|weight| Vector::Frozen(weight.clone()))),
-                mlp_norm: Vector::Frozen(layer.mlp_norm.clone()),
-                attention: attention_shape(&decoder.config, layer.window),
-                below: if index > lowest {
-                    Below::Trained
-                } else {
-                    Below::Frozen
-                },
-            });
-        let blocks = blocks.collect();
         Ok(Self {
-            blocks,
-            embedding: frozen(&decoder.embedding),
-            norm: Vector::Frozen(decoder.norm.clone()),
-            output: decoder.output.as_ref().map(frozen),
-            ..Self::hollow(&decoder.config, &decoder.rope, parameters, dropout)?
+            config: base.config().clone(),
+            parameters,
+            loras,
+            dropout,
+            positions: base.positions(),
+            place,
         })
     }
 
@@ -274,12 +297,156 @@ impl Network {
 
     /// Everything trained, by the names of transformers.
     fn of_parameters(config: &ModelConfig, rope: &Rope, parameters: Parameters) -> Result<Self> {
+        let body = Body::trained(Host::new(rope)?, config, &parameters);
+        Ok(Self {
+            config: config.clone(),
+            parameters,
+            loras: BTreeMap::new(),
+            dropout: 0.0,
+            positions: rope.positions(),
+            place: Place::Host(body),
+        })
+    }
+
+    /// The same network on a device, where all of it is trained: nothing of it is frozen on the
+    /// host.
+    ///
+    /// # Errors
+    /// A network with frozen weights (load those onto the device: [`Base`]); a device that has no
+    /// room.
+    #[cfg(feature = "device")]
+    pub fn onto(self, device: &kernels::cuda::Device) -> Result<Self> {
+        let Place::Host(body) = &self.place else {
+            return Ok(self);
+        };
+        if !matches!(body.embedding, Matrix::Trained { .. }) {
+            let expected = "a network of which everything is trained";
+            return Err(TrainError::setting("device", expected, "frozen weights"));
+        }
+        let table = kernels::cuda::RopeTable::new(device, body.compute.angles())?;
+        let compute = super::cuda::Cuda::with_angles(device, table)?;
+        let body = Body::trained(compute, &self.config, &self.parameters);
+        Ok(Self {
+            place: Place::Device(body),
+            ..self
+        })
+    }
+
+    /// A copy of the adapter as it is now; nothing if the network has none.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn adapter(&self) -> Result<Option<Adapter>> {
+        let mut parts = vec![];
+        for (&(layer, projection), lora) in &self.loras {
+            parts.push(AdapterPart {
+                layer,
+                projection,
+                a: self.parameters.value(lora.a).copy()?,
+                b: self.parameters.value(lora.b).copy()?,
+                scale: lora.scale,
+            });
+        }
+        match parts.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(Adapter::new(&self.config, parts)?)),
+        }
+    }
+}
+
+/// Weights that stay as they are.
+pub(super) struct Frozen<C: Compute> {
+    pub(super) compute: C,
+    /// (V, H)
+    pub(super) embedding: C::Linear,
+    pub(super) layers: Vec<FrozenLayer<C>>,
+    /// (H)
+    pub(super) norm: C::Array,
+    /// (V, H); `None` = the embedding.
+    pub(super) output: Option<C::Linear>,
+}
+
+/// Those of a layer.
+pub(super) struct FrozenLayer<C: Compute> {
+    /// (H)
+    pub(super) attention_norm: C::Array,
+    /// In the order of [`Projection::ALL`].
+    pub(super) projections: [C::Linear; Projection::ALL.len()],
+    /// (D) each, of q and k.
+    pub(super) head_norms: Option<[C::Array; 2]>,
+    /// (H)
+    pub(super) mlp_norm: C::Array,
+}
+
+impl Frozen<Host> {
+    fn of_decoder(decoder: &Decoder) -> Result<Self> {
+        let layers = decoder.layers.iter().map(|layer| FrozenLayer {
+            attention_norm: layer.attention_norm.clone(),
+            projections: layer.projections.clone(),
+            head_norms: layer
+                .head_norms
+                .as_ref()
+                .map(|(q, k)| [q.clone(), k.clone()]),
+            mlp_norm: layer.mlp_norm.clone(),
+        });
+        Ok(Self {
+            compute: Host::new(&decoder.rope)?,
+            embedding: decoder.embedding.clone(),
+            layers: layers.collect(),
+            norm: decoder.norm.clone(),
+            output: decoder.output.clone(),
+        })
+    }
+}
+
+impl<C: Compute> Frozen<C> {
+    /// With adapters beside some matrices.
+    pub(super) fn beside(
+        self,
+        config: &ModelConfig,
+        loras: &BTreeMap<(usize, Projection), Lora>,
+    ) -> Body<C> {
+        let lowest = loras.keys().next().map_or(0, |(layer, _)| *layer);
+        let matrix = |base, lora| Matrix::Frozen { base, lora };
+        let layers = self.layers.into_iter().enumerate();
+        let blocks = layers.map(|(index, layer)| {
+            let mut projections = Projection::ALL.into_iter();
+            Block {
+                attention_norm: Vector::Frozen(layer.attention_norm),
+                projections: layer.projections.map(|base| {
+                    let projection = projections.next().expect("there is one for each");
+                    matrix(base, loras.get(&(index, projection)).copied())
+                }),
+                head_norms: layer.head_norms.map(|norms| norms.map(Vector::Frozen)),
+                mlp_norm: Vector::Frozen(layer.mlp_norm),
+                attention: attention_shape(config, config.sliding_windows[index]),
+                below: if index > lowest {
+                    Below::Trained
+                } else {
+                    Below::Frozen
+                },
+            }
+        });
+        Body {
+            blocks: blocks.collect(),
+            compute: self.compute,
+            embedding: matrix(self.embedding, None),
+            norm: Vector::Frozen(self.norm),
+            output: self.output.map(|output| matrix(output, None)),
+        }
+    }
+}
+
+impl<C: Compute> Body<C> {
+    /// Everything trained.
+    pub(super) fn trained(compute: C, config: &ModelConfig, parameters: &Parameters) -> Self {
         let id = |name: &str| parameters.id_of(name).expect("every tensor was listed");
         let vector = |name: String| Vector::Trained(id(&name));
         let matrix = |stem: &str| Matrix::Trained {
             weight: id(&format!("{stem}.weight")),
             bias: parameters.id_of(&format!("{stem}.bias")),
         };
+        let table = |weight| Matrix::Trained { weight, bias: None };
         let blocks = (0..config.num_layers).map(|index| {
             let layer = format!("model.layers.{index}");
             Block {
@@ -295,73 +462,51 @@ impl Network {
                 below: Below::Trained,
             }
         });
-        let (blocks, embedding) = (blocks.collect(), table(id(EMBEDDING)));
-        let (norm, output) = (vector(NORM.to_owned()), parameters.id_of(OUTPUT).map(table));
-        Ok(Self {
-            blocks,
-            embedding,
-            norm,
-            output,
-            ..Self::hollow(config, rope, parameters, 0.0)?
-        })
-    }
-
-    /// Everything but the layers.
-    fn hollow(
-        config: &ModelConfig,
-        rope: &Rope,
-        parameters: Parameters,
-        dropout: f64,
-    ) -> Result<Self> {
-        Ok(Self {
-            config: config.clone(),
-            rope: rope.clone(),
-            unrope: rope.inverse()?,
-            embedding: table(ParameterId(0)),
-            blocks: vec![],
-            norm: Vector::Trained(ParameterId(0)),
-            output: None,
-            parameters,
-            dropout,
-        })
-    }
-
-    /// A copy of the adapter as it is now; nothing if the network has none.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn adapter(&self) -> Result<Option<Adapter>> {
-        let mut parts = vec![];
-        for (layer, block) in self.blocks.iter().enumerate() {
-            for (projection, matrix) in Projection::ALL.into_iter().zip(&block.projections) {
-                if let Matrix::Frozen {
-                    lora: Some(lora), ..
-                } = matrix
-                {
-                    parts.push(AdapterPart {
-                        layer,
-                        projection,
-                        a: self.parameters.value(lora.a).copy()?,
-                        b: self.parameters.value(lora.b).copy()?,
-                        scale: lora.scale,
-                    });
-                }
-            }
-        }
-        match parts.is_empty() {
-            true => Ok(None),
-            false => Ok(Some(Adapter::new(&self.config, parts)?)),
+        Self {
+            blocks: blocks.collect(),
+            compute,
+            embedding: table(id(EMBEDDING)),
+            norm: vector(NORM.to_owned()),
+            output: parameters.id_of(OUTPUT).map(table),
         }
     }
+}
+
+/// Adapters as parameters, and where each of them is.
+fn listed(parts: &[AdapterPart]) -> (Parameters, BTreeMap<(usize, Projection), Lora>) {
+    let names = |part: &AdapterPart| {
+        ["lora_A", "lora_B"].map(|which| adapter_name(part.layer, part.projection, which))
+    };
+    let mut list = vec![];
+    for part in parts {
+        let [a, b] = names(part);
+        for (name, value) in [(a, &part.a), (b, &part.b)] {
+            list.push(Parameter {
+                name,
+                value: value.clone(),
+                kind: Kind::Adapter,
+            });
+        }
+    }
+    let parameters = Parameters::new(list);
+    let id = |name: &str| parameters.id_of(name).expect("it was just listed");
+    let mut loras = BTreeMap::new();
+    for part in parts {
+        let [a, b] = names(part).map(|name| id(&name));
+        let lora = Lora {
+            a,
+            b,
+            scale: part.scale,
+            site: (part.layer * Projection::ALL.len() + part.projection as usize) as u64,
+        };
+        loras.insert((part.layer, part.projection), lora);
+    }
+    (parameters, loras)
 }
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const OUTPUT: &str = "lm_head.weight";
 const NORM: &str = "model.norm.weight";
-
-fn table(weight: ParameterId) -> Matrix {
-    Matrix::Trained { weight, bias: None }
-}
 
 fn adapter_name(layer: usize, projection: Projection, which: &str) -> String {
     format!(

@@ -1,14 +1,14 @@
 //! The last norm, the output matrix and the log-probabilities, for some rows at a time: all
 //! logits of a pack never exist (1,024 rows of 128,256 in f32 are 525 MB, several times over).
 
-use super::matrix::{Matrix, frozen_backward, frozen_product};
-use super::{Network, Pass, PassOptions};
+use super::body::Body;
+use super::compute::{Compute, Form};
+use super::matrix::Matrix;
+use super::{Pass, PassOptions};
 use crate::Result;
-use crate::pack::{Pack, stretches};
-use crate::parameters::Gradients;
-use candle_core::{Device, Tensor};
-use kernels::rms_norm;
-use kernels::training::{TokenScore, rms_norm_backward, score_targets, target_gradient};
+use crate::pack::stretches;
+use crate::parameters::Sums;
+use kernels::training::TokenScore;
 use std::ops::Range;
 
 /// Bytes of logits that exist at a time, unless rows are given.
@@ -22,98 +22,111 @@ pub enum Coefficients<'a> {
     From(&'a mut dyn FnMut(&[TokenScore]) -> Result<Vec<f32>>),
 }
 
-impl Network {
+/// Rows of logits that exist at a time.
+pub(super) fn logit_rows(options: &PassOptions, vocab_size: usize) -> usize {
+    let fit = LOGIT_BYTES / (vocab_size * size_of::<f32>());
+    options.logit_rows.unwrap_or(fit).max(1)
+}
+
+impl<C: Compute> Body<C> {
     /// Scores of the pack's targets, for the last layer's output `x` (T, H).
     pub(super) fn head_scores(
         &self,
-        pass: &Pass<'_>,
-        x: &Tensor,
-        pack: &Pack,
+        pass: &Pass<'_, C>,
+        x: &C::Array,
         options: &PassOptions,
     ) -> Result<Vec<TokenScore>> {
-        let (_, normed) = self.wanted_rows(pass, x, pack)?;
-        self.scores_of(&normed, pack, options)
+        let (_, normed) = self.wanted(pass, x)?;
+        self.scores_of(pass, &normed, options)
     }
 
     /// Scores of the pack's targets, and the gradient of `x` (T, H).
     pub(super) fn head_backward(
         &self,
-        pass: &Pass<'_>,
-        x: &Tensor,
-        pack: &Pack,
+        pass: &Pass<'_, C>,
+        x: &C::Array,
         (coefficients, options): (Coefficients<'_>, &PassOptions),
-        gradients: &mut Gradients,
-    ) -> Result<(Vec<TokenScore>, Tensor)> {
-        let (rows, normed) = self.wanted_rows(pass, x, pack)?;
+        sums: &mut Sums<C::Array>,
+    ) -> Result<(Vec<TokenScore>, C::Array)> {
+        let (rows, normed) = self.wanted(pass, x)?;
         let computed;
         let (known, coefficients) = match coefficients {
             Coefficients::Known(coefficients) => (None, coefficients),
             Coefficients::From(function) => {
-                let scores = self.scores_of(&normed, pack, options)?;
+                let scores = self.scores_of(pass, &normed, options)?;
                 computed = function(&scores)?;
                 (Some(scores), computed.as_slice())
             }
         };
-        let mut scores = Vec::with_capacity(pack.targets.len());
-        let mut parts = vec![];
-        for range in stretches(pack.targets.len(), self.logit_rows(options)) {
-            let targets = tokens(pack, &range);
-            let part = normed.narrow(0, range.start, range.len())?;
-            let logits = self.logits(&part)?;
+        let compute = pass.compute;
+        let slopes = compute.slopes(coefficients)?;
+        let (mut scores, mut parts) = (vec![], vec![]);
+        for range in self.stretches(pass, options) {
+            let part = compute.rows(&normed, range.clone())?;
+            let logits = self.logits(pass, &part)?;
             if known.is_none() {
-                scores.extend(score_targets(&logits, &targets)?);
+                scores.push(compute.score_targets(&logits, &pass.pack, range.clone())?);
             }
-            target_gradient(&logits, &targets, &coefficients[range])?;
-            parts.push(self.output_backward(&part, &logits, gradients)?);
+            let gradient = compute.target_gradient(logits, &pass.pack, range, &slopes)?;
+            parts.push(self.output_backward(pass, (&part, &gradient), sums)?);
         }
-        let zeros = x.zeros_like()?;
+        let scores = match known {
+            Some(known) => known,
+            None => compute.read_scores(scores)?,
+        };
         if parts.is_empty() {
-            return Ok((scores, zeros));
+            return Ok((scores, compute.zeros_like(x)?));
         }
-        let of_normed = Tensor::cat(&parts, 0)?;
-        let weight = pass.vector(&self.norm);
-        let found = rms_norm_backward(&rows, weight, &of_normed, pass.config.rms_norm_eps)?;
-        self.norm.add_gradient(found.weight, gradients)?;
-        let gradient = zeros.index_add(&row_ids(pack)?, &found.x, 0)?;
-        Ok((known.unwrap_or(scores), gradient))
+        let of_normed = compute.stack(&parts)?;
+        drop(parts);
+        let (weight, eps) = (pass.vector(&self.norm), pass.config.rms_norm_eps);
+        let slot = self.norm.slot(sums);
+        let of_rows = compute.rms_norm_backward((&rows, weight), &of_normed, eps, slot)?;
+        Ok((scores, compute.scatter_wanted(&of_rows, x, &pass.pack)?))
     }
 
     /// Rows of `x` that targets are read from, as they are and normalised.
-    fn wanted_rows(&self, pass: &Pass<'_>, x: &Tensor, pack: &Pack) -> Result<(Tensor, Tensor)> {
-        let rows = x.index_select(&row_ids(pack)?, 0)?;
-        let normed = rms_norm(&rows, pass.vector(&self.norm), pass.config.rms_norm_eps)?;
+    fn wanted(&self, pass: &Pass<'_, C>, x: &C::Array) -> Result<(C::Array, C::Array)> {
+        let rows = pass.compute.wanted_rows(x, &pass.pack)?;
+        let (weight, eps) = (pass.vector(&self.norm), pass.config.rms_norm_eps);
+        let normed = pass.compute.rms_norm(&rows, weight, eps)?;
         Ok((rows, normed))
     }
 
     fn scores_of(
         &self,
-        normed: &Tensor,
-        pack: &Pack,
+        pass: &Pass<'_, C>,
+        normed: &C::Array,
         options: &PassOptions,
     ) -> Result<Vec<TokenScore>> {
-        let mut scores = Vec::with_capacity(pack.targets.len());
-        for range in stretches(pack.targets.len(), self.logit_rows(options)) {
-            let logits = self.logits(&normed.narrow(0, range.start, range.len())?)?;
-            scores.extend(score_targets(&logits, &tokens(pack, &range))?);
+        let compute = pass.compute;
+        let mut scores = vec![];
+        for range in self.stretches(pass, options) {
+            let logits = self.logits(pass, &compute.rows(normed, range.clone())?)?;
+            scores.push(compute.score_targets(&logits, &pass.pack, range)?);
         }
-        Ok(scores)
+        compute.read_scores(scores)
     }
 
-    fn logit_rows(&self, options: &PassOptions) -> usize {
-        let fit = LOGIT_BYTES / (self.config.vocab_size * size_of::<f32>());
-        options.logit_rows.unwrap_or(fit).max(1)
+    fn stretches(
+        &self,
+        pass: &Pass<'_, C>,
+        options: &PassOptions,
+    ) -> impl Iterator<Item = Range<usize>> + use<C> {
+        stretches(pass.targets, logit_rows(options, pass.config.vocab_size))
     }
 
-    fn output_matrix(&self) -> &Matrix {
+    fn output_matrix(&self) -> &Matrix<C> {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
     /// (rows, V) for (rows, H).
-    fn logits(&self, normed: &Tensor) -> Result<Tensor> {
+    fn logits(&self, pass: &Pass<'_, C>, normed: &C::Array) -> Result<C::Array> {
         match self.output_matrix() {
-            Matrix::Frozen { base, .. } => frozen_product(base, &normed.contiguous()?),
+            Matrix::Frozen { base, .. } => pass.compute.product(base, normed),
             Matrix::Trained { weight, .. } => {
-                Ok(normed.matmul(&self.parameters.value(*weight).t()?)?)
+                let factors = (normed, pass.value(*weight));
+                pass.compute.matmul(factors, Form::ABt, 1.0)
             }
         }
     }
@@ -121,26 +134,17 @@ impl Network {
     /// The gradient (rows, H) of `normed`, for the gradient (rows, V) of its logits.
     fn output_backward(
         &self,
-        normed: &Tensor,
-        gradient: &Tensor,
-        gradients: &mut Gradients,
-    ) -> Result<Tensor> {
+        pass: &Pass<'_, C>,
+        (normed, gradient): (&C::Array, &C::Array),
+        sums: &mut Sums<C::Array>,
+    ) -> Result<C::Array> {
+        let compute = pass.compute;
         match self.output_matrix() {
-            Matrix::Frozen { base, .. } => frozen_backward(base, gradient),
+            Matrix::Frozen { base, .. } => compute.product_backward(base, gradient),
             Matrix::Trained { weight, .. } => {
-                gradients.add(*weight, gradient.t()?.matmul(normed)?)?;
-                Ok(gradient.matmul(self.parameters.value(*weight))?)
+                compute.add_outer(sums.slot(*weight), gradient, normed)?;
+                compute.matmul((gradient, pass.value(*weight)), Form::AB, 1.0)
             }
         }
     }
-}
-
-fn tokens(pack: &Pack, range: &Range<usize>) -> Vec<u32> {
-    let targets = pack.targets[range.clone()].iter();
-    targets.map(|target| target.token).collect()
-}
-
-fn row_ids(pack: &Pack) -> Result<Tensor> {
-    let rows: Vec<u32> = pack.targets.iter().map(|target| target.row).collect();
-    Ok(Tensor::new(rows, &Device::Cpu)?)
 }

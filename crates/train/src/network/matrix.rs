@@ -2,21 +2,15 @@
 //! adapter beside it or not, or trained itself.
 
 use super::Pass;
+use super::compute::{Compute, Form, LowRank};
 use crate::Result;
-use crate::pack::stretches;
-use crate::parameters::{Gradients, ParameterId, tensor};
-use candle_core::Tensor;
-use kernels::{Linear, LoraWeights, lora_add};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-use std::ops::Range;
-use std::sync::Arc;
+use crate::parameters::{ParameterId, Sums};
 
 /// A weight matrix (out, in) with an optional bias (out).
 #[derive(Debug)]
-pub(super) enum Matrix {
+pub(super) enum Matrix<C: Compute> {
     Frozen {
-        base: Arc<Linear>,
+        base: C::Linear,
         lora: Option<Lora>,
     },
     Trained {
@@ -53,90 +47,22 @@ pub(super) struct Dropout {
     pub(super) key: u64,
 }
 
-impl Dropout {
-    /// `x` (T, in) with some entries zero and the others scaled up.
-    fn apply(&self, x: &Tensor, site: u64) -> Result<Tensor> {
-        Ok((x * self.mask(x, site)?)?)
-    }
-
-    fn mask(&self, like: &Tensor, site: u64) -> Result<Tensor> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.key);
-        rng.set_stream(site);
-        let kept = (1.0 / (1.0 - self.probability)) as f32;
-        let threshold = (self.probability * 2f64.powi(32)) as u32;
-        let values = (0..like.elem_count())
-            .map(|_| {
-                if rng.next_u32() < threshold {
-                    0.0
-                } else {
-                    kept
-                }
-            })
-            .collect();
-        tensor(values, like.dims())
-    }
-}
-
-/// Bytes of a quantised matrix that exist as plain f32 at a time.
-const PLAIN_BYTES: usize = 64 << 20;
-
-/// x (T, in) times a frozen matrix, (T, out). Kernels for quantised weights round activations
-/// to 8 bits: good enough to generate, but the gradient would be that of another function. The
-/// values that the weights encode are multiplied here instead, some rows of them at a time.
-pub(super) fn frozen_product(base: &Linear, x: &Tensor) -> Result<Tensor> {
-    if base.format().is_dense() {
-        return Ok(base.forward(x)?);
-    }
-    let rows = PLAIN_BYTES / (base.in_features() * size_of::<f32>());
-    let parts = plain_rows(base, rows).map(|part| Ok(x.matmul(&part?.1.t()?)?));
-    let y = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 1)?;
-    match base.bias() {
-        Some(bias) => Ok(y.broadcast_add(&tensor(bias.to_vec(), &[bias.len()])?)?),
-        None => Ok(y),
-    }
-}
-
-/// gradient (T, out) times a frozen matrix (out, in), (T, in).
-pub(super) fn frozen_backward(base: &Linear, gradient: &Tensor) -> Result<Tensor> {
-    let rows = PLAIN_BYTES / (base.in_features() * size_of::<f32>());
-    let mut sum: Option<Tensor> = None;
-    for part in plain_rows(base, rows) {
-        let (range, weights) = part?;
-        let share = gradient
-            .narrow(1, range.start, range.len())?
-            .matmul(&weights)?;
-        sum = Some(match sum {
-            Some(sum) => (sum + share)?,
-            None => share,
-        });
-    }
-    Ok(sum.expect("a matrix is not empty"))
-}
-
-/// The matrix as plain f32, `rows` rows of it at a time.
-fn plain_rows(base: &Linear, rows: usize) -> impl Iterator<Item = Result<(Range<usize>, Tensor)>> {
-    stretches(base.out_features(), rows).map(|range| {
-        let ids: Vec<u32> = (0u32..).skip(range.start).take(range.len()).collect();
-        let weights = base.rows(&ids)?;
-        Ok((range, weights))
-    })
-}
-
-impl Matrix {
+impl<C: Compute> Matrix<C> {
     /// The product with an input (T, in): (T, out).
-    pub(super) fn forward(&self, pass: &Pass<'_>, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, pass: &Pass<'_, C>, x: &C::Array) -> Result<C::Array> {
+        let compute = pass.compute;
         match self {
             Self::Frozen { base, lora } => {
-                let y = frozen_product(base, x)?;
-                if let Some(lora) = lora {
-                    lora.add(pass, x, &y)?;
+                let y = compute.product(base, x)?;
+                match lora {
+                    Some(lora) => lora.add(pass, x, y),
+                    None => Ok(y),
                 }
-                Ok(y)
             }
             Self::Trained { weight, bias } => {
-                let y = x.matmul(&pass.parameters.value(*weight).t()?)?;
+                let y = compute.matmul((x, pass.value(*weight)), Form::ABt, 1.0)?;
                 match bias {
-                    Some(bias) => Ok(y.broadcast_add(pass.parameters.value(*bias))?),
+                    Some(bias) => compute.add_bias(y, pass.value(*bias)),
                     None => Ok(y),
                 }
             }
@@ -147,33 +73,37 @@ impl Matrix {
     /// adds those of the trained tensors. Nothing if nobody trains below.
     pub(super) fn backward(
         &self,
-        pass: &Pass<'_>,
-        (x, gradient): (&Tensor, &Tensor),
+        pass: &Pass<'_, C>,
+        (x, gradient): (&C::Array, &C::Array),
         below: Below,
-        gradients: &mut Gradients,
-    ) -> Result<Option<Tensor>> {
+        sums: &mut Sums<C::Array>,
+    ) -> Result<Option<C::Array>> {
+        let compute = pass.compute;
         match self {
             Self::Frozen { base, lora } => {
-                let direct = match below {
-                    Below::Trained => Some(frozen_backward(base, gradient)?),
-                    Below::Frozen => None,
+                let low = match lora {
+                    Some(lora) => Some((lora, lora.backward(pass, (x, gradient), sums)?)),
+                    None => None,
                 };
-                let Some(lora) = lora else {
-                    return Ok(direct);
-                };
-                let low = lora.backward(pass, (x, gradient), gradients)?;
-                match direct {
-                    Some(direct) => Ok(Some((direct + lora.input_gradient(pass, x, &low)?)?)),
-                    None => Ok(None),
+                if below == Below::Frozen {
+                    return Ok(None);
+                }
+                let direct = compute.product_backward(base, gradient)?;
+                match low {
+                    Some((lora, low)) => Ok(Some(lora.add_input_gradient(pass, direct, &low)?)),
+                    None => Ok(Some(direct)),
                 }
             }
             Self::Trained { weight, bias } => {
-                gradients.add(*weight, gradient.t()?.matmul(x)?)?;
+                compute.add_outer(sums.slot(*weight), gradient, x)?;
                 if let Some(bias) = bias {
-                    gradients.add(*bias, gradient.sum(0)?)?;
+                    compute.add_rows(sums.slot(*bias), gradient)?;
                 }
                 match below {
-                    Below::Trained => Ok(Some(gradient.matmul(pass.parameters.value(*weight))?)),
+                    Below::Trained => {
+                        let factors = (gradient, pass.value(*weight));
+                        Ok(Some(compute.matmul(factors, Form::AB, 1.0)?))
+                    }
                     Below::Frozen => Ok(None),
                 }
             }
@@ -182,47 +112,58 @@ impl Matrix {
 }
 
 impl Lora {
-    /// Adds the adapter's share to `y` (T, out), which is nobody else's.
-    fn add(&self, pass: &Pass<'_>, x: &Tensor, y: &Tensor) -> Result<()> {
-        let rows: Vec<u32> = (0..).take(x.dim(0)?).collect();
-        let weights = LoraWeights {
-            a: pass.parameters.value(self.a),
-            b: pass.parameters.value(self.b),
+    /// `y` (T, out) with the adapter's share added.
+    fn add<C: Compute>(&self, pass: &Pass<'_, C>, x: &C::Array, y: C::Array) -> Result<C::Array> {
+        let weights = LowRank {
+            a: pass.value(self.a),
+            b: pass.value(self.b),
             scale: self.scale,
         };
-        let dropped = match &pass.dropout {
-            Some(dropout) => &dropout.apply(x, self.site)?,
-            None => x,
-        };
-        Ok(lora_add(y, dropped, &weights, &rows)?)
+        match pass.dropout {
+            Some(dropout) => {
+                let dropped = pass.compute.dropout(x, dropout, self.site)?;
+                pass.compute.add_low_rank(y, &dropped, weights)
+            }
+            None => pass.compute.add_low_rank(y, x, weights),
+        }
     }
 
     /// Adds the gradients of A and B; gives scale * gradient * B, (T, r).
-    fn backward(
+    fn backward<C: Compute>(
         &self,
-        pass: &Pass<'_>,
-        (x, gradient): (&Tensor, &Tensor),
-        gradients: &mut Gradients,
-    ) -> Result<Tensor> {
-        let dropped = match &pass.dropout {
-            Some(dropout) => dropout.apply(x, self.site)?,
-            None => x.clone(),
+        pass: &Pass<'_, C>,
+        (x, gradient): (&C::Array, &C::Array),
+        sums: &mut Sums<C::Array>,
+    ) -> Result<C::Array> {
+        let compute = pass.compute;
+        let dropped = match pass.dropout {
+            Some(dropout) => Some(compute.dropout(x, dropout, self.site)?),
+            None => None,
         };
-        let (a, b) = (pass.parameters.value(self.a), pass.parameters.value(self.b));
-        let scale = f64::from(self.scale);
-        let low = (gradient.matmul(b)? * scale)?;
-        let hidden = (dropped.matmul(&a.t()?)? * scale)?;
-        gradients.add(self.a, low.t()?.matmul(&dropped)?)?;
-        gradients.add(self.b, gradient.t()?.matmul(&hidden)?)?;
+        let x = dropped.as_ref().unwrap_or(x);
+        let (a, b) = (pass.value(self.a), pass.value(self.b));
+        let low = compute.matmul((gradient, b), Form::AB, self.scale)?;
+        let hidden = compute.matmul((x, a), Form::ABt, self.scale)?;
+        compute.add_outer(sums.slot(self.a), &low, x)?;
+        compute.add_outer(sums.slot(self.b), gradient, &hidden)?;
         Ok(low)
     }
 
-    /// What the adapter adds to the gradient of the input `x`.
-    fn input_gradient(&self, pass: &Pass<'_>, x: &Tensor, low: &Tensor) -> Result<Tensor> {
-        let through = low.matmul(pass.parameters.value(self.a))?;
-        Ok(match &pass.dropout {
-            Some(dropout) => (through * dropout.mask(x, self.site)?)?,
-            None => through,
-        })
+    /// `direct` (T, in) with what the adapter adds to the gradient of its input.
+    fn add_input_gradient<C: Compute>(
+        &self,
+        pass: &Pass<'_, C>,
+        direct: C::Array,
+        low: &C::Array,
+    ) -> Result<C::Array> {
+        let (compute, a) = (pass.compute, pass.value(self.a));
+        match pass.dropout {
+            Some(dropout) => {
+                let through = compute.matmul((low, a), Form::AB, 1.0)?;
+                let through = compute.dropout(&through, dropout, self.site)?;
+                compute.add(direct, &through)
+            }
+            None => compute.add_matmul(direct, low, a),
+        }
     }
 }

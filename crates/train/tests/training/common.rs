@@ -25,7 +25,7 @@ pub(crate) fn lora(rank: usize) -> LoraSettings {
 
 pub(crate) fn form(decoder: &Decoder, rank: usize) -> WeightsForm {
     WeightsForm::Adapter {
-        decoder: Box::new(decoder.clone()),
+        fit: Box::new(decoder.adapter_fit()),
         card: AdapterCard {
             base_model: "base".into(),
             rank,

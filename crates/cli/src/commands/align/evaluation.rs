@@ -5,10 +5,10 @@ use super::Loop;
 use crate::commands::Env;
 use crate::output::{self, Progress};
 use crate::session::{self, Opened, Session};
+use crate::weights::Weights;
 use anyhow::{Context, Result};
 use data::Message;
 use eval::held_out::{ANSWERS_FILE, Asking, Instruction, Instructions, Scored, ask};
-use model::Decoder;
 use pipeline::{
     AdmitAll, DriveOptions, Llm, Manifest, OnChange, Report, Roles, Run, Shard, Sourced,
     StopSignal, Target,
@@ -59,8 +59,8 @@ pub(super) fn evaluate(
     }
     run.export(PHASE, &[ANSWERS_FILE], None, &mut AdmitAll)?;
     let scored = scored(&of.inputs.instructions, folder)?;
-    let decoder = env.load(&opened)?.decoder().clone();
-    let perplexity = perplexity(&of.inputs.instructions, &opened, (&decoder, adapter))?;
+    let weights = env.weights(&opened)?;
+    let perplexity = perplexity(&of.inputs.instructions, &opened, (&weights, adapter))?;
     Ok(Some((scored, perplexity)))
 }
 
@@ -148,7 +148,7 @@ fn drive(
 fn perplexity(
     instructions: &Instructions,
     opened: &Opened,
-    (decoder, adapter): (&Decoder, Option<&Path>),
+    (weights, adapter): (&Weights, Option<&Path>),
 ) -> Result<Option<f64>> {
     let text = opened.text();
     let blank = text.conversation(&[]);
@@ -172,8 +172,11 @@ fn perplexity(
         return Ok(None);
     }
     let network = match adapter {
-        Some(folder) => Network::with_adapter(decoder, &decoder.load_adapter(folder)?, 0.0)?,
-        None => Network::frozen(decoder)?,
+        Some(folder) => {
+            let adapter = weights.adapter_fit().load(folder)?;
+            Network::with_adapter(weights.base(), &adapter, 0.0)?
+        }
+        None => Network::frozen(weights.base())?,
     };
     let lengths: Vec<usize> = sequences.iter().map(|one| one.tokens.len()).collect();
     let (mut sum, mut tokens) = (0.0, 0_usize);

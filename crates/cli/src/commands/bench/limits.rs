@@ -13,11 +13,11 @@ use serde::Serialize;
 
 /// Speeds of the memory and of products, all devices together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// On the processor what all threads read; on a GPU what a copy reads and writes.
-    pub(super) bytes_per_s: f64,
+    pub(crate) bytes_per_s: f64,
     /// A large product, in the weights' format on the processor and in bf16 on a GPU.
-    pub(super) flops: f64,
+    pub(crate) flops: f64,
 }
 
 impl Limits {
@@ -25,7 +25,7 @@ impl Limits {
     ///
     /// # Errors
     /// A device that cannot be used.
-    pub(super) fn measure(config: &Config, threads: usize) -> Result<Self> {
+    pub(crate) fn measure(config: &Config, threads: usize) -> Result<Self> {
         match Devices::of(config)? {
             Devices::Cpu { .. } => Ok(Self {
                 bytes_per_s: machine::read_bandwidth(threads),

@@ -65,7 +65,7 @@ pub(super) fn run(env: &mut Env, args: &LmArgs) -> Result<ExitCode> {
         Network::full(decoder.decoder())?
     };
     let data = held_out(items, args);
-    let plan = estimate::plan(&network, &data.train, &settings)?;
+    let plan = estimate::plan(&network, &data.train, &settings, None)?;
     plan.tell();
     if args.course.dry_run {
         return Ok(ExitCode::SUCCESS);

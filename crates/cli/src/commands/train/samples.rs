@@ -3,10 +3,11 @@
 use crate::commands::Env;
 use crate::output;
 use crate::session::Opened;
+use crate::weights::Weights;
 use anyhow::{Context, Result};
 use data::{Generate, Generator, Message, Prompt, Sampling};
 use engine::Text;
-use model::{Adapter, Decoder, Llama, LoadOptions, ModelFiles};
+use model::{Adapter, Llama, LoadOptions, ModelFiles};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs;
@@ -44,7 +45,7 @@ impl Samples {
         when: &str,
         env: &Env,
         opened: &Opened,
-        (decoder, adapter): (&Decoder, Option<Adapter>),
+        (weights, adapter): (&Weights, Option<Adapter>),
     ) -> Result<()> {
         if self.prompts.is_empty() {
             return Ok(());
@@ -55,10 +56,8 @@ impl Samples {
             .map(|prompt| tokens(opened.text(), prompt))
             .max();
         let needed = KV_TOKENS.max(2 * (longest.unwrap_or(0) + MAX_TOKENS));
-        let llama = Llama::of(decoder.clone());
-        let session = opened
-            .without_adapters()
-            .start_with(&env.config, llama, Some(needed))?;
+        let opened = opened.without_adapters();
+        let session = weights.start(&opened, &env.config, Some(needed))?;
         let name = adapter.is_some().then(|| "trained".to_owned());
         if let Some(adapter) = adapter {
             session.engine.load_adapter("trained", &adapter).wait()?;

@@ -258,15 +258,17 @@ fn longer_segments_match_the_cpu() {
     }
 }
 
-/// Every operand is rounded to bf16 first: 1.5e-2 of a row's length.
+/// Every operand is rounded to bf16 first, and gradients of scores are differences: 2.5e-2 of a
+/// row's length at worst.
 #[test]
 fn any_inputs_match_the_cpu() {
     for shape in [(4, 2, 64, None), (2, 1, 128, Some(33)), (2, 2, 16, None)] {
-        check(&Case::new(shape, &[70, 1, 129], Inputs::Any), 1.5e-2, 2e-2);
+        check(&Case::new(shape, &[70, 1, 129], Inputs::Any), 2.5e-2, 2e-2);
     }
 }
 
-/// Scores of up to hundreds: weights of one and of nothing, sums that are scaled again and again.
+/// Scores of up to hundreds: weights of one and of nothing, sums that are scaled again and again,
+/// gradients of scores that all but cancel: 1e-2.
 #[test]
 fn large_scores_match_the_cpu() {
     let mut case = Case::new((2, 1, 32, None), &[150, 20], Inputs::Rounded);
@@ -276,7 +278,7 @@ fn large_scores_match_the_cpu() {
         k.iter_mut()
             .for_each(|x| *x = bf16::from_f32(*x * (1.0 + row as f32 / 64.0)).to_f32());
     }
-    check(&case, 5e-3, 1e-3);
+    check(&case, 1e-2, 1e-3);
 }
 
 #[test]

@@ -156,8 +156,9 @@ impl SegmentAttention<'_> {
         x.check(op, name, F32, (rows, heads * self.shape.head_dim))?;
         if !x.address().is_multiple_of(16) || !x.stride().is_multiple_of(4) {
             let stride = x.stride();
-            let problem =
-                format!("rows of {name}, every {stride} elements, start beside multiples of 16 bytes");
+            let problem = format!(
+                "rows of {name}, every {stride} elements, start beside multiples of 16 bytes"
+            );
             return Err(KernelError::Invalid { op, problem });
         }
         Ok(())

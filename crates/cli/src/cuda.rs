@@ -209,11 +209,7 @@ mod with {
     ///
     /// # Errors
     /// A GPU that cannot be used or has too little memory.
-    pub(crate) fn weights(
-        opened: &Opened,
-        config: &Config,
-        numbers: &[usize],
-    ) -> Result<Weights> {
+    pub(crate) fn weights(opened: &Opened, config: &Config, numbers: &[usize]) -> Result<Weights> {
         let number = numbers.first().copied().unwrap_or(0);
         let device = open(number)?;
         let (free, _) = device.memory()?;
@@ -227,7 +223,9 @@ mod with {
         }
         output::say(&format!("loading {} onto cuda:{number} …", opened.name()));
         let load = options(opened, config).load;
-        Ok(Weights::Device(opened.files().load_decoder_on(&device, &load)?))
+        Ok(Weights::Device(
+            opened.files().load_decoder_on(&device, &load)?,
+        ))
     }
 
     /// What is free on the device that is trained on, if it is one.

@@ -177,9 +177,13 @@ impl Network {
 
     /// Lets no more than so many bytes be in use on the device beside the frozen weights; what
     /// needs more fails.
+    #[cfg_attr(
+        not(feature = "device"),
+        expect(unused_variables, reason = "there is no device without the feature")
+    )]
     pub fn limit_memory(&self, bytes: u64) {
         match &self.place {
-            Place::Host(_) => drop(bytes),
+            Place::Host(_) => {}
             #[cfg(feature = "device")]
             Place::Device(body) => body.compute.limit(bytes),
         }

@@ -2,8 +2,9 @@
 //! emulator, unless `AUTODIDACT_TEST_DEVICE` names another (`cuda:0`).
 //!
 //! Attention multiplies bf16 on a device, whatever the weights are; products do where weights are
-//! not f32. So gradients of an f32 model lie within 2 % of the processor's (a tensor's L2 norm),
-//! of others within 4 %; losses within 2e-3 and 5e-3.
+//! not f32. So gradients of an f32 model lie within 3 % of the processor's (a tensor's L2 norm; the
+//! worst are those that reach q and k through the scores), of others within 4 %; losses within
+//! 2e-3.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 #[path = "training/common.rs"]
@@ -44,6 +45,10 @@ fn on_device(name: &str, weights: LoadAs) -> CudaDecoder {
     let options = load_options(weights);
     files.load_decoder_on(&device(), &options).unwrap()
 }
+
+/// Relative distances of losses and of one tensor's gradient.
+const LIKE_F32: (f64, f64) = (2e-3, 3e-2);
+const LIKE_BF16: (f64, f64) = (2e-3, 4e-2);
 
 const WHOLE: StepOptions = StepOptions {
     pass: PassOptions {
@@ -142,12 +147,19 @@ fn with_lora(host: &Decoder, there: &CudaDecoder, settings: &LoraSettings) -> [N
 /// Biases, norms on heads, windows, tied tables, groups of heads; f32.
 #[test]
 fn adapters_of_every_architecture() {
-    for name in ["llama3_1", "mistral", "qwen2", "qwen2_window", "qwen3", "smollm"] {
+    for name in [
+        "llama3_1",
+        "mistral",
+        "qwen2",
+        "qwen2_window",
+        "qwen3",
+        "smollm",
+    ] {
         let weights = LoadAs::F32;
         let (host, there) = (decoder(name, weights), on_device(name, weights));
         let [host, there] = with_lora(&host, &there, &lora(4));
         assert!(there.is_on_device() && !host.is_on_device());
-        compare(name, &host, &there, (2e-3, 2e-2));
+        compare(name, &host, &there, LIKE_F32);
     }
 }
 
@@ -163,7 +175,7 @@ fn adapters_beside_weights_in_other_formats() {
         let (host, there) = (decoder(name, weights), on_device(name, weights));
         let [host, there] = with_lora(&host, &there, &lora(4));
         let label = format!("{name} {weights:?}");
-        compare(&label, &host, &there, (5e-3, 4e-2));
+        compare(&label, &host, &there, LIKE_BF16);
     }
 }
 
@@ -174,9 +186,12 @@ fn adapters_on_few_matrices() {
         targets: vec![model::Projection::V, model::Projection::Down],
         ..lora(2)
     };
-    let (host, there) = (decoder("qwen3", LoadAs::F32), on_device("qwen3", LoadAs::F32));
+    let (host, there) = (
+        decoder("qwen3", LoadAs::F32),
+        on_device("qwen3", LoadAs::F32),
+    );
     let [host, there] = with_lora(&host, &there, &settings);
-    compare("v and down", &host, &there, (2e-3, 2e-2));
+    compare("v and down", &host, &there, LIKE_F32);
 }
 
 #[test]
@@ -185,7 +200,7 @@ fn all_weights() {
         let decoder = decoder(name, LoadAs::F32);
         let host = Network::full(&decoder).unwrap();
         let there = Network::full(&decoder).unwrap().onto(&device()).unwrap();
-        compare(name, &host, &there, (2e-3, 2e-2));
+        compare(name, &host, &there, LIKE_F32);
     }
     let frozen = Network::frozen(&decoder("llama3_1", LoadAs::F32)).unwrap();
     let error = frozen.onto(&device()).unwrap_err().to_string();
@@ -391,7 +406,12 @@ fn ten_steps_end_where_the_processors_do() {
         ends.push((done.last_loss.unwrap(), values));
     }
     let (host, there) = (&ends[0], &ends[1]);
-    assert!((host.0 - there.0).abs() < 1e-2 * host.0, "{} {}", host.0, there.0);
+    assert!(
+        (host.0 - there.0).abs() < 1e-2 * host.0,
+        "{} {}",
+        host.0,
+        there.0
+    );
     let distance = apart(&host.1, &there.1);
     assert!(distance < 2e-2, "{distance:e}");
 }
@@ -447,13 +467,20 @@ fn memory_is_counted_and_bounded() {
         network.begin_peak();
         assert_eq!(pass(&options).unwrap(), first);
         let again = network.device_use().unwrap();
-        assert_eq!((again.peak, again.live), (used.peak, used.live), "{recompute:?}");
+        assert_eq!(
+            (again.peak, again.live),
+            (used.peak, used.live),
+            "{recompute:?}"
+        );
         let parameters = network.parameters().count();
         let need = DeviceNeed::new(network.config(), (parameters, 200), &options);
         // Sizes are rounded, which shows where everything is small.
-        println!("{recompute:?}: {used:?}, by arithmetic {} {need:?}", need.total());
-        assert!(used.peak < need.total() * 5 / 4, "{used:?} {need:?}");
-        assert!(used.peak > need.total() / 2, "{used:?} {need:?}");
+        println!(
+            "{recompute:?}: {used:?}, by arithmetic {} {need:?}",
+            need.total()
+        );
+        assert!(used.peak < need.total() * 9 / 8, "{used:?} {need:?}");
+        assert!(used.peak > need.total() * 3 / 4, "{used:?} {need:?}");
         let limit = used.peak - 1;
         network.limit_memory(limit);
         let error = pass(&options).unwrap_err();

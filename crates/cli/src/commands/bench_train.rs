@@ -10,10 +10,10 @@ use crate::commands::Env;
 use crate::cuda;
 use crate::devices::Devices;
 use crate::error::Failure;
+use crate::footprint;
 use crate::machine;
 use crate::output;
 use crate::request::unreadable;
-use crate::footprint;
 use crate::session::{self, Opened};
 use crate::threads;
 use crate::weights::Weights;
@@ -27,8 +27,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use train::{
-    Batch, DeviceNeed, Item, ItemTokens, LoraSettings, Network, Objective, Observer, OptimizerSettings,
-    PassOptions, Recompute, RunData, RunSettings, Sequence, Shape, StepReport, Warmup, WeightsForm,
+    Batch, DeviceNeed, Item, ItemTokens, LoraSettings, Network, Objective, Observer,
+    OptimizerSettings, PassOptions, Recompute, RunData, RunSettings, Sequence, Shape, StepReport,
+    Warmup, WeightsForm,
 };
 
 /// The flags.
@@ -143,7 +144,11 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
     drop((network, weights));
     let threads = env.config.integer("engine.threads");
     let limits = Limits::measure(&env.config, threads.unwrap_or_else(machine::threads))?;
-    let device = env.config.text("engine.devices").unwrap_or("cpu").to_owned();
+    let device = env
+        .config
+        .text("engine.devices")
+        .unwrap_or("cpu")
+        .to_owned();
     tell(args, &watch, (&memory, flops), (&device, limits))
 }
 
@@ -410,6 +415,9 @@ mod tests {
         let per_token = step_flops(&config, (&args, 41_943_040), &items) / 2048.0;
         let weights = 4.0 * 7.5047e9 + 2.0 * 5.1003e9;
         let expected = weights + 9.0 * 0.041943e9 + 1024.5 * 18.0 * 4096.0 * 32.0;
-        assert!((per_token / expected - 1.0).abs() < 1e-3, "{per_token:e} {expected:e}");
+        assert!(
+            (per_token / expected - 1.0).abs() < 1e-3,
+            "{per_token:e} {expected:e}"
+        );
     }
 }

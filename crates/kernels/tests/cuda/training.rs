@@ -21,6 +21,11 @@ fn wide(tensor: &Tensor) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
+fn plus(values: &[f64], more: &[f32]) -> Vec<f64> {
+    let pairs = values.iter().zip(more);
+    pairs.map(|(a, &b)| a + f64::from(b)).collect()
+}
+
 fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
@@ -201,11 +206,7 @@ fn norm_gradients_match_the_cpu() {
         };
         rms_norm_backward(&device, &arguments, rows).unwrap();
         assert_close(&dx.read().unwrap(), &of_x, 2e-5);
-        let sum: Vec<f64> = of_weight
-            .iter()
-            .zip(&before)
-            .map(|(w, &b)| w + f64::from(b))
-            .collect();
+        let sum = plus(&of_weight, &before);
         assert_close(&dw.read().unwrap(), &sum, 2e-5);
         // Twice the same bits.
         let again = upload(&device, &before);
@@ -213,15 +214,11 @@ fn norm_gradients_match_the_cpu() {
             out: again.view(),
             scratch: scratch.view(),
         });
-        rms_norm_backward(
-            &device,
-            &RmsNormBackward {
-                weight,
-                ..arguments
-            },
-            rows,
-        )
-        .unwrap();
+        let repeated = RmsNormBackward {
+            weight,
+            ..arguments
+        };
+        rms_norm_backward(&device, &repeated, rows).unwrap();
         assert_eq!(again.read().unwrap(), dw.read().unwrap());
         // Into the gradient itself, added.
         let in_place = RmsNormBackward {
@@ -231,11 +228,7 @@ fn norm_gradients_match_the_cpu() {
             ..arguments
         };
         rms_norm_backward(&device, &in_place, rows).unwrap();
-        let sum: Vec<f64> = of_x
-            .iter()
-            .zip(&gradient)
-            .map(|(x, &g)| x + f64::from(g))
-            .collect();
+        let sum = plus(&of_x, &gradient);
         assert_close(&gradients.read().unwrap(), &sum, 2e-5);
     }
 }

@@ -47,11 +47,12 @@ impl DeviceNeed {
         let raw = if config.qk_norm { q + kv } else { 0 };
         let attention = 3 * hidden / 2 + raw + q + 2 * kv + 3 * q / 2 + config.num_heads as u64;
         let mlp = hidden + 3 * hidden / 2 + 2 * inner + 3 * inner / 2;
-        // Gradients of inner, gate and up while gate and up are there, and that of the output.
-        let descent = attention + (mlp - 3 * inner / 2) + 3 * inner + 3 * hidden / 2;
-        let per_token = match options.recompute {
-            Recompute::Layers => hidden,
-            Recompute::Nothing => hidden + attention + mlp,
+        // Of inner, gate and up while gate and up are there, and of the output.
+        let gradients = 3 * inner + 3 * hidden / 2;
+        let inputs = hidden * (layers + 1);
+        let (kept, layer) = match options.recompute {
+            Recompute::Layers => (inputs, attention + mlp - 3 * inner / 2 + gradients),
+            Recompute::Nothing => (inputs + (attention + mlp) * layers, gradients),
         };
         let rows = (logit_rows(options, config.vocab_size) as u64).min(tokens);
         let logits = rows * vocab * (FLOAT + HALF) + 6 * FLOAT * tokens * hidden;
@@ -62,8 +63,8 @@ impl DeviceNeed {
         let widest = widest.into_iter().max().unwrap_or(0);
         let widest = widest.max(config.vocab_size * config.hidden_size) as u64;
         Self {
-            kept: FLOAT * tokens * per_token * (layers + 1),
-            layer: FLOAT * tokens * descent,
+            kept: FLOAT * tokens * kept,
+            layer: FLOAT * tokens * layer,
             logits,
             trained: 2 * FLOAT * parameters as u64,
             unpacked: (HALF * widest).min(UNPACKED_BYTES as u64),

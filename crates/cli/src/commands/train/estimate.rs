@@ -125,15 +125,27 @@ pub(crate) fn check_room(
         Recompute::Nothing => format!("--recompute layers, or lower {packs}"),
     };
     let mut parts = [
-        (room.weights, "the weights", "--quant q8_0 or q4_k".to_owned()),
+        (
+            room.weights,
+            "the weights",
+            "--quant q8_0 or q4_k".to_owned(),
+        ),
         (need.kept, "what layers keep", kept),
-        (need.layer.max(need.logits), "a layer or the logits under way", packs),
-        (need.trained, "what is trained with its gradients", "--lora-rank".to_owned()),
+        (
+            need.layer.max(need.logits),
+            "a layer or the logits under way",
+            packs,
+        ),
+        (
+            need.trained,
+            "what is trained with its gradients",
+            "--lora-rank".to_owned(),
+        ),
     ];
     parts.sort_by_key(|part| std::cmp::Reverse(part.0));
-    let list = parts.iter().map(|(bytes, what, option)| {
-        format!("{what} {} ({option})", output::bytes(*bytes))
-    });
+    let list = parts
+        .iter()
+        .map(|(bytes, what, option)| format!("{what} {} ({option})", output::bytes(*bytes)));
     Err(Failure::memory(format!(
         "cuda:{}: training needs {} beside the weights, {} are free; it takes, with the option that lowers it: {}",
         room.number,
@@ -220,9 +232,21 @@ mod tests {
         };
         let how = (2048, Recompute::Layers);
         // 24 GB and a little for the driver.
-        check_room(&need, room(24_000_000_000 - 16_060_522_496 - 500_000_000), how).unwrap();
-        let error = check_room(&need, room(2_000_000_000), how).unwrap_err().to_string();
-        let order = ["cuda:1", "--quant", "--pack-tokens (now 2048)", "--lora-rank"];
+        check_room(
+            &need,
+            room(24_000_000_000 - 16_060_522_496 - 500_000_000),
+            how,
+        )
+        .unwrap();
+        let error = check_room(&need, room(2_000_000_000), how)
+            .unwrap_err()
+            .to_string();
+        let order = [
+            "cuda:1",
+            "--quant",
+            "--pack-tokens (now 2048)",
+            "--lora-rank",
+        ];
         let places = order.map(|word| error.find(word).unwrap());
         assert!(places.is_sorted(), "{error}");
         let how = (2048, Recompute::Nothing);

@@ -41,6 +41,7 @@ mod without {
     use crate::config::Config;
     use crate::devices::Devices;
     use crate::error::Failure;
+    use crate::metal;
     use crate::session::{Opened, Session};
     use crate::weights::{Room, Weights};
     use anyhow::Result;
@@ -77,6 +78,7 @@ mod without {
         match Devices::of(config)? {
             Devices::Cpu { .. } => Ok(network),
             Devices::Cuda(numbers) => none(&numbers),
+            Devices::Metal => Err(metal::does_not_train()),
         }
     }
 
@@ -93,6 +95,7 @@ mod with {
     use crate::devices::{Determinism, Devices};
     use crate::error::Failure;
     use crate::footprint;
+    use crate::metal;
     use crate::output;
     use crate::session::{self, Opened, Session};
     use crate::weights::{Room, Weights};
@@ -255,6 +258,7 @@ mod with {
         match Devices::of(config)? {
             Devices::Cpu { .. } => Ok(network),
             Devices::Cuda(_) => Ok(network.onto(&open(first(config)?)?)?),
+            Devices::Metal => Err(metal::does_not_train()),
         }
     }
 
@@ -262,7 +266,7 @@ mod with {
     fn first(config: &Config) -> Result<usize> {
         match Devices::of(config)? {
             Devices::Cuda(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
-            Devices::Cpu { .. } => Ok(0),
+            Devices::Cpu { .. } | Devices::Metal => Ok(0),
         }
     }
 

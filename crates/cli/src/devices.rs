@@ -91,6 +91,7 @@ impl Devices {
         let count = match &devices {
             Self::Cpu { replicas } => *replicas,
             Self::Cuda(numbers) => numbers.len(),
+            Self::Metal => 1,
         };
         match count {
             1 => Ok(devices),

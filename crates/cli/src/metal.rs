@@ -9,6 +9,11 @@ use crate::session::{Opened, Session};
 use anyhow::Result;
 use model::KvType;
 
+/// Why training does not go there.
+pub(crate) fn does_not_train() -> anyhow::Error {
+    Failure::usage("--device metal: models generate there; train with --device cpu or cuda:N")
+}
+
 /// Loads the model and starts an engine on it.
 ///
 /// # Errors

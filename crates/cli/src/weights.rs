@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::cuda;
 use crate::devices::Devices;
+use crate::metal;
 use crate::session::{Opened, Session};
 use anyhow::Result;
 #[cfg(feature = "cuda")]
@@ -38,6 +39,7 @@ impl Weights {
         match Devices::of(config)? {
             Devices::Cpu { .. } => Ok(Self::Host(opened.load(config)?.decoder().clone())),
             Devices::Cuda(numbers) => cuda::weights(opened, config, &numbers),
+            Devices::Metal => Err(metal::does_not_train()),
         }
     }
 

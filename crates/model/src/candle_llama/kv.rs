@@ -22,6 +22,7 @@ impl CandleKv {
             KvType::F32 => DType::F32,
             KvType::F16 => DType::F16,
             KvType::BF16 => DType::BF16,
+            KvType::F8 => candle_core::bail!("a KV pool of F8; expected F32, F16 or BF16"),
         };
         let shape = (num_blocks * block_size, config.kv_size());
         let zeros = || Tensor::zeros(shape, dtype, device);

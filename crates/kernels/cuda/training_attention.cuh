@@ -315,14 +315,19 @@ SEGMENT_FORWARD(64)
 SEGMENT_FORWARD(96)
 SEGMENT_FORWARD(128)
 
-// sums (heads, rows) = gradient times mixed, summed over a head: a warp for each.
+// sums (heads, rows) = gradient times mixed, summed over a head: a warp for each. The gradient is
+// rounded as the tiles round it: what is taken from the gradients of probabilities must be their mean.
 KERNEL(segment_row_sums, 256, (SegmentArguments a, unsigned head_dim)) {
     const unsigned row = blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y;
     if (row >= a.rows) return;
     const float* mixed = a.mixed + static_cast<size_t>(row) * a.mixed_stride + head * head_dim;
     const float* gradient = a.gradient + static_cast<size_t>(row) * a.gradient_stride + head * head_dim;
     float sum = 0.0f;
-    for (unsigned i = lane; i < head_dim; i += 32) sum = fmaf(mixed[i], gradient[i], sum);
+    for (unsigned i = lane; i < head_dim; i += 32) {
+        bf16 rounded;
+        from_float(gradient[i], rounded);
+        sum = fmaf(mixed[i], to_float(rounded), sum);
+    }
     sum = warp_sum(sum);
     if (lane == 0) a.sums[static_cast<size_t>(head) * a.rows + row] = sum;
 }

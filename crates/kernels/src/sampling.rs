@@ -9,6 +9,7 @@
 //! Weights are f32 (relative error below 2e-7 for the tokens that matter), sums f64.
 
 pub use edit::{Penalties, Seen, apply_bias, apply_mask, apply_penalties};
+#[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
 pub(crate) use random::philox;
 pub use random::uniform;
 

@@ -13,6 +13,8 @@ mod machinery;
 #[path = "../it/reference.rs"]
 mod reference;
 mod sampler;
+mod training;
+mod training_attention;
 
 use half::bf16;
 use kernels::cuda::{Buffer, Device};

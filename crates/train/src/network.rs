@@ -72,7 +72,7 @@ pub struct Network {
 enum Place {
     Host(Body<Host>),
     #[cfg(feature = "device")]
-    Device(Body<cuda::Cuda>),
+    Device(Box<Body<cuda::Cuda>>),
 }
 
 /// Memory of a device that training has taken, beside the frozen weights, in bytes; by the count

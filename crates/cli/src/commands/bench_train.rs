@@ -119,19 +119,7 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
         train: items,
         ..Default::default()
     };
-    let place = std::env::temp_dir().join(format!("autodidact-bench-train-{}", std::process::id()));
-    let mut watch = Times::default();
-    let done = train::run(
-        &mut network,
-        &data,
-        &settings,
-        (&place, &form, BTreeMap::new()),
-        &mut watch,
-    );
-    if place.exists() {
-        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
-    }
-    done?;
+    let watch = steps(&mut network, &data, (&settings, &form))?;
     let flops = step_flops(network.config(), (args, parameters), &data.train);
     let memory = Memory {
         loaded,
@@ -150,6 +138,23 @@ pub(crate) fn run(env: &mut Env, args: &BenchTrainArgs) -> Result<()> {
         .unwrap_or("cpu")
         .to_owned();
     tell(args, &watch, (&memory, flops), (&device, limits))
+}
+
+/// Takes the steps in a folder that is gone afterwards.
+fn steps(
+    network: &mut Network,
+    data: &RunData,
+    (settings, form): (&RunSettings, &WeightsForm),
+) -> Result<Times> {
+    let place = std::env::temp_dir().join(format!("autodidact-bench-train-{}", std::process::id()));
+    let mut watch = Times::default();
+    let how = (place.as_path(), form, BTreeMap::new());
+    let done = train::run(network, data, settings, how, &mut watch);
+    if place.exists() {
+        fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
+    }
+    done?;
+    Ok(watch)
 }
 
 fn network_of(

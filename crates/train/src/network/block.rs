@@ -190,18 +190,27 @@ impl<C: Compute> Block<C> {
         sums: &mut Sums<C::Array>,
     ) -> Result<Option<C::Array>> {
         let compute = pass.compute;
+        let Attention {
+            normed,
+            raw,
+            q,
+            k,
+            v,
+            mixed,
+            lse,
+        } = saved;
         let heads = Heads {
-            q: &saved.q,
-            k: &saved.k,
-            v: &saved.v,
+            q: &q,
+            k: &k,
+            v: &v,
         };
-        let mixed = (&saved.mixed, &saved.lse, &of_mixed);
+        let found = (&mixed, &lse, &of_mixed);
         let [of_q, of_k, of_v] =
-            compute.attention_backward(heads, mixed, &pass.pack, &self.attention)?;
-        drop(of_mixed);
+            compute.attention_backward(heads, found, &pass.pack, &self.attention)?;
+        drop((q, k, v, mixed, lse, of_mixed));
         let mut of_q = compute.rope(of_q, &pass.pack, Turn::Back)?;
         let mut of_k = compute.rope(of_k, &pass.pack, Turn::Back)?;
-        if let (Some([q_norm, k_norm]), Some([q, k])) = (&self.head_norms, &saved.raw) {
+        if let (Some([q_norm, k_norm]), Some([q, k])) = (&self.head_norms, &raw) {
             of_q = self.norm_backward(pass, (q, q_norm), &of_q, sums)?;
             of_k = self.norm_backward(pass, (k, k_norm), &of_k, sums)?;
         }
@@ -212,7 +221,7 @@ impl<C: Compute> Block<C> {
             (Projection::V, of_v),
         ];
         for (projection, gradient) in qkv {
-            let operands = (&saved.normed, &gradient);
+            let operands = (&normed, &gradient);
             let matrix = self.matrix(projection);
             let share = matrix.backward(pass, operands, self.below, sums)?;
             of_normed = match (of_normed, share) {

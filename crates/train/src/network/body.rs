@@ -23,6 +23,9 @@ pub(super) struct Body<C: Compute> {
     pub(super) output: Option<Matrix<C>>,
 }
 
+/// A layer's input, and what its backward pass reads unless that is computed again.
+type Kept<A> = (A, Option<Saved<A>>);
+
 /// What every body of a network shares.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
@@ -78,7 +81,7 @@ impl<C: Compute> Body<C> {
     ) -> Result<Vec<TokenScore>> {
         let pass = self.pass(facts, pack, dropout)?;
         let mut x = self.embed(&pass)?;
-        let mut kept: Vec<(C::Array, Option<Saved<C::Array>>)> = vec![];
+        let mut kept: Vec<Kept<C::Array>> = vec![];
         for block in &self.blocks {
             let (above, saved) = block.forward(&pass, &x)?;
             let saved = (options.recompute == Recompute::Nothing).then_some(saved);

@@ -178,7 +178,7 @@ impl Network {
             #[cfg(feature = "device")]
             Base::Device(decoder) => {
                 let frozen = Frozen::of_device(decoder)?;
-                Place::Device(frozen.beside(decoder.config(), &loras))
+                Place::Device(Box::new(frozen.beside(decoder.config(), &loras)))
             }
         };
         Ok(Self {
@@ -327,7 +327,7 @@ impl Network {
         let compute = super::cuda::Cuda::with_angles(device, table)?;
         let body = Body::trained(compute, &self.config, &self.parameters);
         Ok(Self {
-            place: Place::Device(body),
+            place: Place::Device(Box::new(body)),
             ..self
         })
     }

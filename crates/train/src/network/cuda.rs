@@ -163,20 +163,6 @@ impl Cuda {
         Ok(sum)
     }
 
-    /// Every row of `y` becomes `bias`.
-    fn fill_rows(&self, bias: Matrix<'_>, y: &Array) -> Result<()> {
-        let first = self.pool.take(Type::U32, y.rows)?;
-        rules::zero(self.device(), first.view())?;
-        let index = first.view();
-        Ok(kernels::cuda::gather_rows(
-            self.device(),
-            (bias, 1),
-            index,
-            y.rows,
-            y.matrix(),
-        )?)
-    }
-
     /// Gives `work` the rows of a matrix that are meant, as they are or unpacked, in parts.
     fn each_part(
         &self,
@@ -203,7 +189,7 @@ impl Cuda {
     }
 
     fn segments<'a>(
-        heads: Heads<'a, Array>,
+        heads: &Heads<'a, Array>,
         pack: &'a DevicePack,
         shape: &AttentionShape,
     ) -> rules::SegmentAttention<'a> {
@@ -272,11 +258,11 @@ impl Compute for Cuda {
     type Slopes<'p> = Array;
     type Scores = Array;
 
-    fn pack<'p>(&self, pack: &'p Pack) -> Result<DevicePack> {
+    fn pack(&self, pack: &Pack) -> Result<DevicePack> {
         DevicePack::new(&self.pool, pack)
     }
 
-    fn values<'p>(&self, parameters: &'p Parameters) -> Result<Arc<Vec<Array>>> {
+    fn values(&self, parameters: &Parameters) -> Result<Arc<Vec<Array>>> {
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         let version = parameters.version();
         if copies.version != Some(version) {
@@ -295,11 +281,11 @@ impl Compute for Cuda {
         Ok(Arc::clone(&copies.list))
     }
 
-    fn value<'a>(values: &'a Arc<Vec<Array>>, id: ParameterId) -> &'a Array {
+    fn value(values: &Arc<Vec<Array>>, id: ParameterId) -> &Array {
         &values[id.0]
     }
 
-    fn slopes<'p>(&self, values: &'p [f32]) -> Result<Array> {
+    fn slopes(&self, values: &[f32]) -> Result<Array> {
         Array::upload(&self.pool, values, (1, values.len()))
     }
 
@@ -418,7 +404,7 @@ impl Compute for Cuda {
         let rows = heads.q.rows;
         let mixed = self.array(rows, heads.q.columns)?;
         let lse = self.array(shape.query_heads, rows)?;
-        let operands = Self::segments(heads, pack, shape);
+        let operands = Self::segments(&heads, pack, shape);
         let (to, lse_to) = (mixed.matrix(), lse.view());
         rules::segment_attention(self.device(), &operands, to, lse_to, rows)?;
         Ok((mixed, lse))
@@ -436,7 +422,7 @@ impl Compute for Cuda {
         let dk = self.array(rows, heads.k.columns)?;
         let dv = self.array(rows, heads.v.columns)?;
         let scratch = self.array(shape.query_heads, rows)?;
-        let operands = Self::segments(heads, pack, shape);
+        let operands = Self::segments(&heads, pack, shape);
         let backward = rules::AttentionBackward {
             mixed: mixed.matrix(),
             lse: lse.view(),
@@ -486,8 +472,8 @@ impl Compute for Cuda {
         let y = self.array(x.rows, rows.len())?;
         let mut update = Update::Set;
         if let Some(bias) = linear.bias() {
-            let bias = bias.slice(rows.clone()).matrix(rows.len());
-            self.fill_rows(bias, &y)?;
+            let bias = bias.slice(rows.clone());
+            rules::fill_rows(self.device(), bias, y.matrix(), y.rows)?;
             update = Update::Add;
         }
         self.each_part((linear, rows), |range, weights| {
@@ -597,7 +583,7 @@ impl Compute for Cuda {
 
     fn add_bias(&self, x: Array, bias: &Array) -> Result<Array> {
         let every = self.array(x.rows, x.columns)?;
-        self.fill_rows(bias.matrix(), &every)?;
+        rules::fill_rows(self.device(), bias.view(), every.matrix(), x.rows)?;
         self.add(x, &every)
     }
 

@@ -1,7 +1,6 @@
 //! Training: gradients beside two references, what must not change a step, whole runs.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod bits;
 mod common;
 mod gradients;
 mod memory;

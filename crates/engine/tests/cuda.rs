@@ -16,12 +16,12 @@ use common::{
     trace,
 };
 use data::{
-    Completion, FinishReason, Generate, Generator, Grammar, Prompt, Sampling, Score, Stop, TokenId,
-    Usage,
+    Completion, FinishReason, Generate, Generator, Grammar, Pending, Prompt, RequestError,
+    Sampling, Score, Stop, TokenId, Usage,
 };
 use engine::{Engine, EngineConfig, EngineStats, Overlap};
 use kernels::cuda::Device;
-use model::{CausalLm, CudaOptions, Determinism, KvType, LoadAs, LoadOptions};
+use model::{CausalLm, CudaOptions, Determinism, KvType, LoadAs, LoadOptions, ModelFiles};
 
 fn device() -> Device {
     match std::env::var("AUTODIDACT_TEST_DEVICE").as_deref() {
@@ -29,6 +29,14 @@ fn device() -> Device {
             Device::open(name["cuda:".len()..].parse().unwrap()).unwrap()
         }
         _ => Device::emulated(),
+    }
+}
+
+/// The same; the emulator does everything as late as a device may.
+fn late_device() -> Device {
+    match device().info().unwrap().emulated {
+        true => Device::emulated_late(),
+        false => device(),
     }
 }
 
@@ -46,41 +54,39 @@ fn sizes() -> Sizes {
 
 /// An engine on `count` replicas with exact weights and cache, so that tokens can be compared.
 fn on_device(count: usize, sizes: &Sizes, determinism: Determinism) -> Engine {
-    start_on_device(count, sizes, determinism, (Overlap::On, 4))
+    let models = (0..count).map(|_| {
+        let options = CudaOptions {
+            determinism,
+            ..options(sizes)
+        };
+        let model = files(GgmlDType::F32).load_on(&device(), options);
+        Box::new(model.unwrap()) as Box<dyn CausalLm + Send>
+    });
+    Engine::start_replicas(models.collect(), text(), config(sizes)).unwrap()
 }
 
-/// The same, with steps ahead or without, and so many rows of logits held at a time.
-fn start_on_device(
-    count: usize,
-    sizes: &Sizes,
-    determinism: Determinism,
-    (overlap, logit_rows): (Overlap, usize),
-) -> Engine {
-    let config = EngineConfig {
+fn config(sizes: &Sizes) -> EngineConfig {
+    EngineConfig {
         block_size: sizes.block_size,
         max_tokens_per_step: sizes.max_tokens_per_step,
         max_sequences: sizes.max_sequences,
         prefix_cache: sizes.prefix_cache,
-        overlap,
         ..EngineConfig::new(CONTEXT_TOKENS, sizes.kv_tokens, KvType::F32)
-    };
+    }
+}
+
+fn options(sizes: &Sizes) -> CudaOptions {
     let load = LoadOptions {
         weights: LoadAs::F32,
         max_positions: Some(CONTEXT_TOKENS),
     };
-    let options = CudaOptions {
+    CudaOptions {
         max_tokens: TOKENS,
         max_sequences: sizes.max_sequences,
         block_size: sizes.block_size,
-        logit_rows,
-        determinism,
+        logit_rows: 4,
         ..CudaOptions::new(load, CONTEXT_TOKENS, KvType::F32)
-    };
-    let models = (0..count).map(|_| {
-        let model = files(GgmlDType::F32).load_on(&device(), options.clone());
-        Box::new(model.unwrap()) as Box<dyn CausalLm + Send>
-    });
-    Engine::start_replicas(models.collect(), text(), config).unwrap()
+    }
 }
 
 fn on_host() -> Engine {
@@ -205,10 +211,21 @@ fn scores_are_as_on_the_processor() {
     assert_eq!(expected.usage, found.usage);
 }
 
-/// With steps ahead and without, where bits do not depend on the batch.
-fn both_ways(sizes: &Sizes) -> [Engine; 2] {
-    [Overlap::Off, Overlap::On]
-        .map(|overlap| start_on_device(1, sizes, Determinism::Strict, (overlap, 16)))
+/// Without steps ahead and with them, where bits do not depend on the batch.
+fn both_ways(files: &ModelFiles, sizes: &Sizes) -> [Engine; 2] {
+    [Overlap::Off, Overlap::On].map(|overlap| {
+        let options = CudaOptions {
+            logit_rows: 16,
+            determinism: Determinism::Strict,
+            ..options(sizes)
+        };
+        let model = files.load_on(&late_device(), options).unwrap();
+        let config = EngineConfig {
+            overlap,
+            ..config(sizes)
+        };
+        Engine::start(Box::new(model), text(), config).unwrap()
+    })
 }
 
 fn plain(tokens: Vec<TokenId>, max_tokens: usize) -> Generate {
@@ -254,12 +271,12 @@ fn stats(engine: &Engine) -> EngineStats {
 fn mixed(prompts: &[Vec<TokenId>], ends: &[Completion]) -> Vec<Generate> {
     let mut requests: Vec<Generate> = prompts
         .iter()
-        .zip([3, 12, 9, 12, 2, 12, 7, 4])
+        .zip([3, 9, 7, 9, 2, 9, 5, 4])
         .map(|(prompt, max_tokens)| plain(prompt.clone(), max_tokens))
         .collect();
     // While rows decode that need nothing of each other's tokens, early and late.
     requests[1].stop.token_ids = vec![ends[1].tokens[2]];
-    requests[5].stop.token_ids = vec![ends[5].tokens[8]];
+    requests[5].stop.token_ids = vec![ends[5].tokens[6]];
     let text = &ends[3].text;
     let middle = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
     requests[3].stop.strings = vec![text[middle..].chars().take(2).collect()];
@@ -278,11 +295,15 @@ fn steps_ahead_do_not_show() {
     let prompts: Vec<Vec<TokenId>> = [6, 13, 17, 9, 14, 3, 10, 5]
         .map(|len| choices.tokens(len))
         .into();
-    let [known, _] = both_ways(&sizes());
-    let twelve = prompts.iter().map(|prompt| plain(prompt.clone(), 12));
-    let ends: Vec<Completion> = twelve.map(|one| ask(&known, &one).remove(0)).collect();
-    let requests = mixed(&prompts, &ends);
-    let [off, on] = both_ways(&sizes());
+    let files = files(GgmlDType::F32);
+    let [known, _] = both_ways(&files, &sizes());
+    let ends = prompts.iter().map(|prompt| plain(prompt.clone(), 9));
+    let ends: Vec<_> = ends.map(|request| known.generate(request)).collect();
+    let ends = ends
+        .into_iter()
+        .map(|answer| answer.wait().unwrap().remove(0));
+    let requests = mixed(&prompts, &ends.collect::<Vec<_>>());
+    let [off, on] = both_ways(&files, &sizes());
     let expected = in_two_waves(&off, &requests);
     let found = in_two_waves(&on, &requests);
     for (index, (expected, found)) in expected.iter().zip(&found).enumerate() {
@@ -306,7 +327,7 @@ fn steps_ahead_do_not_show() {
     assert_eq!(counted(&before), counted(&after));
     assert_eq!(after.scheduler.num_blocks_free, after.scheduler.num_blocks);
     // What is cached of each answer, found by whoever goes on from it.
-    for (prompt, answer) in prompts.iter().zip(&found) {
+    for (prompt, answer) in prompts.iter().zip(&found).skip(1).step_by(2) {
         let whole = [prompt.as_slice(), &answer.0[0].0, &[7]].concat();
         let hits = [&off, &on].map(|engine| ask(engine, &plain(whole.clone(), 1))[0].usage);
         assert_eq!(hits[0], hits[1]);
@@ -316,16 +337,16 @@ fn steps_ahead_do_not_show() {
 #[test]
 fn rows_ahead_are_preempted_and_chunked_like_others() {
     let mut choices = Choices(8);
-    let requests: Vec<Generate> = [12, 14, 9, 20, 11, 16]
-        .map(|len| plain(choices.tokens(len), 16))
+    let requests: Vec<Generate> = [12, 14, 9, 11]
+        .map(|len| plain(choices.tokens(len), 12))
         .into();
     let small = Sizes {
-        kv_tokens: 80,
+        kv_tokens: 72,
         max_tokens_per_step: 15,
         max_sequences: 4,
         ..sizes()
     };
-    let [off, on] = both_ways(&small);
+    let [off, on] = both_ways(&files(GgmlDType::F32), &small);
     assert_eq!(together(&on, &requests), together(&off, &requests));
     let stats = stats(&on);
     assert!(stats.scheduler.num_preemptions > 0, "{stats:?}");
@@ -335,9 +356,9 @@ fn rows_ahead_are_preempted_and_chunked_like_others() {
 #[test]
 fn a_row_cancelled_while_a_step_is_ahead_leaves_nothing() {
     let mut choices = Choices(11);
-    let requests: Vec<Generate> = [8, 9, 5].map(|len| plain(choices.tokens(len), 10)).into();
-    let [off, on] = both_ways(&sizes());
-    let expected: Vec<Trace> = one_by_one(&off, &requests);
+    let requests: Vec<Generate> = [8, 9, 5].map(|len| plain(choices.tokens(len), 7)).into();
+    let [off, on] = both_ways(&files(GgmlDType::F32), &sizes());
+    let expected: Vec<Trace> = together(&off, &requests);
     let endless = on.generate(plain(choices.tokens(7), 300));
     let first = on.generate(requests[0].clone()).wait().unwrap();
     drop(endless);
@@ -347,5 +368,35 @@ fn a_row_cancelled_while_a_step_is_ahead_leaves_nothing() {
     let stats = stats(&on);
     assert_eq!(stats.num_canceled, 1);
     assert!(stats.num_steps_ahead > 5, "{stats:?}");
+    assert_eq!(stats.scheduler.num_blocks_free, stats.scheduler.num_blocks);
+}
+
+#[test]
+fn a_row_that_fails_while_a_step_is_ahead_fails_alone() {
+    let mut choices = Choices(17);
+    let [off, on] = both_ways(&common::files_poisoned(9), &sizes());
+    let biased = |tokens, bias| Generate {
+        sampling: Sampling {
+            logit_bias: [(9, bias)].into(),
+            ..Sampling::greedy()
+        },
+        ..plain(tokens, 8)
+    };
+    let tokens = |choices: &mut Choices| {
+        let tokens = choices.tokens(6).into_iter();
+        tokens
+            .map(|token| if token == 9 { 10 } else { token })
+            .collect()
+    };
+    // Draws the token without an embedding, and then from NaN.
+    let poisoned = biased(tokens(&mut choices), 1000.0);
+    let sound = biased(tokens(&mut choices), -1000.0);
+    let expected = trace(&ask(&off, &sound));
+    let answers = [on.generate(sound), on.generate(poisoned)];
+    let [found, failed] = answers.map(Pending::wait);
+    assert_eq!(trace(&found.unwrap()), expected);
+    assert_eq!(failed, Err(RequestError::NotANumber { position: 6 }));
+    let stats = stats(&on);
+    assert!(stats.num_tokens_too_many >= 1, "{stats:?}");
     assert_eq!(stats.scheduler.num_blocks_free, stats.scheduler.num_blocks);
 }

@@ -45,16 +45,18 @@ pub(crate) fn files(format: GgmlDType) -> ModelFiles {
 
 /// The same in f32 with NaN for the embedding of one token.
 pub(crate) fn load_poisoned(token: TokenId) -> model::Llama {
+    files_poisoned(token).load(&LoadOptions::default()).unwrap()
+}
+
+/// The files of the same.
+pub(crate) fn files_poisoned(token: TokenId) -> ModelFiles {
     let config = config();
     let mut weights = random_weights(&config, 3);
     let embedding = weights.get_mut("model.embed_tokens.weight").unwrap();
     let row = token as usize * config.hidden_size;
     embedding.values[row..row + config.hidden_size].fill(f64::NAN);
     let twin = gguf_twin(&config, &weights, GgmlDType::F32);
-    let file = GgufFile::from_vec(twin.writer.bytes()).unwrap();
-    ModelFiles::from_gguf(file)
-        .load(&LoadOptions::default())
-        .unwrap()
+    ModelFiles::from_gguf(GgufFile::from_vec(twin.writer.bytes()).unwrap())
 }
 
 fn config() -> ModelConfig {

@@ -4,7 +4,7 @@
 use crate::common::{CONTEXT_TOKENS, Sizes, files, requests, start, text};
 use candle_core::Device;
 use candle_core::quantized::GgmlDType;
-use data::{Completion, Generate, Generator, Prompt, Sampling};
+use data::{Completion, Generate, Generator, Message, Prompt, Sampling};
 use engine::{Engine, EngineConfig, Text};
 use model::{CausalLm, KvType, LoadOptions, ModelFiles};
 
@@ -49,8 +49,10 @@ fn the_embedded_model_writes_the_same() {
     static GGUF: &[u8] = include_bytes!("../../../../models/embedded/model.gguf");
     let files = ModelFiles::from_static(GGUF).unwrap();
     let engine = |model: Box<dyn CausalLm + Send>| {
+        let tokenizer = files.tokenizer().unwrap();
+        let template = files.chat_template(&tokenizer).unwrap();
         let ends = files.eos_token_ids().unwrap();
-        let text = Text::new(files.tokenizer().unwrap(), None, ends);
+        let text = Text::new(tokenizer, Some(template), ends);
         let sizes = EngineConfig::new(128, 1024, KvType::F32);
         Engine::start_replicas(vec![model], text, sizes).unwrap()
     };
@@ -66,7 +68,7 @@ fn the_embedded_model_writes_the_same() {
     let requests = prompts.map(|prompt| Generate {
         sampling: Sampling::greedy(),
         max_tokens: Some(24),
-        ..Generate::new(Prompt::Text(prompt.into()))
+        ..Generate::new(Prompt::Messages(vec![Message::new("user", prompt)]))
     });
     let (found, expected) = (answers(&candles, &requests), answers(&ours, &requests));
     for (found, expected) in found.iter().zip(&expected) {

@@ -6,7 +6,7 @@ mod common;
 
 use candle_core::Device;
 use candle_core::quantized::GgmlDType;
-use common::{BLOCK, Part, batch, flat, logits_in_chunks, worst};
+use common::{BLOCK, Part, batch, bits, flat, logits_in_chunks, worst};
 use model::{
     CandleLlama, CausalLm, GgufFile, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
 };
@@ -191,6 +191,8 @@ fn sequences_in_a_batch_equal_those_alone() {
             let reversed: Vec<f64> = expected.chunks(vocab).rev().flatten().copied().collect();
             let distance = worst(&found, &reversed, vocab);
             assert!(distance < 1e-5, "{name}, {places:?}: {distance:e}");
+            let again = flat(&model.forward(&step, &pool).unwrap());
+            assert!(bits(&again) == bits(&found), "{name}, {places:?}: again");
         }
     }
 }

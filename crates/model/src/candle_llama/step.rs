@@ -4,7 +4,7 @@ use super::weights::Weights;
 use crate::{ForwardBatch, KvPool, ModelConfig, ModelError};
 use candle_core::{Device, Result, Tensor};
 use kernels::SequenceSpan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Scores that each head has at a time: 2^20 of 32 heads take 134 MB.
@@ -86,15 +86,15 @@ impl Step {
         let positions = numbers(&batch.positions)?;
         let slots = numbers(&batch.slots)?.unsqueeze(1)?;
         let shape = (batch.slots.len(), config.kv_size());
-        let mut attention = BTreeMap::new();
-        for window in weights.layers.iter().map(|layer| layer.window) {
-            if !attention.contains_key(&window) {
-                let pieces = pieces(&batch.spans);
-                let groups = groups(&pieces).into_iter();
-                let groups = groups.map(|group| Attention::new(group, window, block_size, device));
-                attention.insert(window, groups.collect::<Result<Vec<_>>>()?);
-            }
-        }
+        let pieces = pieces(&batch.spans);
+        let groups = groups(&pieces);
+        let windows = weights.layers.iter().map(|layer| layer.window);
+        let windows: BTreeSet<_> = windows.collect();
+        let attention = windows.into_iter().map(|window| {
+            let groups = groups.iter();
+            let parts = groups.map(|group| Attention::new(group, window, block_size, device));
+            Ok((window, parts.collect::<Result<Vec<_>>>()?))
+        });
         Ok(Self {
             tokens: numbers(&batch.tokens)?,
             angles: [
@@ -106,7 +106,7 @@ impl Step {
                 true => None,
                 false => Some(numbers(&batch.logit_rows)?),
             },
-            attention,
+            attention: attention.collect::<Result<_>>()?,
         })
     }
 

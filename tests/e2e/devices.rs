@@ -49,10 +49,13 @@ fn devices_that_are_none() {
 #[test]
 fn a_gpu_is_refused_by_a_program_without_cuda() {
     let place = Place::new();
-    let ended = place.run(&["generate", "-p", "x", "--device", "cuda:1"]);
-    assert_eq!(ended.code, Some(2), "{ended:?}");
-    assert!(ended.stderr.contains("cuda:1"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("cuda-build"), "{}", ended.stderr);
+    let training = ["bench", "train", "--shape", "tiny", "--tokens", "8"];
+    for command in [&["generate", "-p", "x"][..], &training] {
+        let ended = place.run(&[command, &["--device", "cuda:1"]].concat());
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("cuda:1"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("cuda-build"), "{}", ended.stderr);
+    }
     let doctor = place.json(&["doctor", "--json"]);
     assert_eq!(doctor["gpus"], serde_json::json!([]));
     let why = doctor["no_gpu_because"].as_str().unwrap();
@@ -122,6 +125,25 @@ fn random_weights_are_measured_in_every_format() {
         }
         assert!(json["product_flops"].as_f64().unwrap() > 1e6);
     }
+}
+
+#[test]
+fn training_on_random_tokens_is_measured() {
+    let place = Place::new();
+    let args = [
+        "bench", "train", "--shape", "tiny", "--tokens", "48", "--rank", "4",
+    ];
+    let json = place.json(&[&args[..], &["--steps", "2", "--json"]].concat());
+    assert_eq!(json["step_tokens"].as_f64().unwrap().round(), 48.0);
+    assert_eq!(
+        (json["rank"].as_u64(), json["steps"].as_u64()),
+        (Some(4), Some(2))
+    );
+    assert!(json["share_of_limit"].as_f64().unwrap() > 0.0, "{json}");
+    assert!(json["device_peak_bytes"].is_null(), "{json}");
+    let two = place.run(&[&args[..], &["--devices", "cpu,cpu"]].concat());
+    assert_eq!(two.code, Some(2), "{two:?}");
+    assert!(two.stderr.contains("one device"), "{}", two.stderr);
 }
 
 #[test]

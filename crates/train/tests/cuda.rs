@@ -443,9 +443,10 @@ fn a_generating_model_shares_its_weights() {
 /// does not fit says so, and nothing is broken by it.
 #[test]
 fn memory_is_counted_and_bounded() {
+    const TOKENS: usize = 96;
     let there = on_device("llama3_1", LoadAs::Stored);
     let network = Network::with_new_adapter(&there, &lora(4), 1).unwrap();
-    let sequence = Sequence::completion(common::tokens(1, 200, 64), 1);
+    let sequence = Sequence::completion(common::tokens(1, TOKENS, 64), 1);
     let pack = Pack::new([&sequence]);
     let coefficients = vec![-1.0; sequence.trained()];
     let pass = |options: &PassOptions| {
@@ -472,7 +473,7 @@ fn memory_is_counted_and_bounded() {
             "{recompute:?}"
         );
         let parameters = network.parameters().count();
-        let need = DeviceNeed::new(network.config(), (parameters, 200), &options);
+        let need = DeviceNeed::new(network.config(), (parameters, TOKENS), &options);
         // Sizes are rounded, which shows where everything is small.
         println!(
             "{recompute:?}: {used:?}, by arithmetic {} {need:?}",

@@ -407,3 +407,45 @@ fn the_largest_step_is_tried_before_the_pool_is_sized() {
     assert!(tokens > 0 && tokens.is_multiple_of(BLOCK), "{tokens}");
     assert!(model.weight_bytes() > 0);
 }
+
+/// A step that is given before anybody knows the token it computes.
+#[test]
+fn a_step_takes_its_token_from_the_draw_before() {
+    let files = twin(GgmlDType::F32);
+    let model = on_device(
+        &files,
+        options(LoadAs::F32, KvType::F32, Determinism::Loose),
+    );
+    let vocab = model.config().vocab_size;
+    let pool = model.kv_pool(1, BLOCK, KvType::F32).unwrap();
+    let part = |tokens: &[u32], places| {
+        batch(&[Part {
+            tokens,
+            places,
+            blocks: &[0],
+            adapter: None,
+        }])
+    };
+    let mut prompt = tokens(6, 2);
+    let hidden = model.hidden(&part(&prompt, 0..6), &pool).unwrap();
+    // The second question asks of the prompt's last row.
+    let asked: Vec<DrawQuestion> = questions(6, vocab)[4..6].to_vec();
+    let draws = model.logits(&hidden, 0..6).unwrap().ask(&asked).unwrap();
+    prompt.push(0);
+    let mut ahead = part(&prompt, 6..7);
+    ahead.drawn = vec![(0, 1)];
+    let found = flat(&model.forward(&ahead, &pool).unwrap());
+    // Not before now.
+    prompt[6] = model.drawn(draws).unwrap()[1].as_ref().unwrap().token;
+    let expected = flat(&model.forward(&part(&prompt, 6..7), &pool).unwrap());
+    assert_eq!(bits(&found), bits(&expected));
+    assert_ne!(prompt[6], 0, "the token that stood for it");
+
+    ahead.drawn = vec![(0, 2)];
+    let error = model.hidden(&ahead, &pool).unwrap_err().to_string();
+    assert!(error.contains("question 2 of 2"), "{error}");
+    let host = files.load(&LoadOptions::default()).unwrap();
+    let pool = host.kv_pool(1, BLOCK, KvType::F32).unwrap();
+    let error = host.hidden(&ahead, &pool).unwrap_err().to_string();
+    assert!(error.contains("still to be drawn"), "{error}");
+}

@@ -314,8 +314,8 @@ fn steps_ahead_do_not_show() {
     }
     let (before, after) = (stats(&off), stats(&on));
     assert_eq!((before.num_steps_ahead, before.num_tokens_too_many), (0, 0));
-    assert!(after.num_steps_ahead > 5, "{after:?}");
-    assert!(after.num_tokens_too_many >= 2, "{after:?}");
+    // How many depends on when the requests arrive.
+    assert!(after.num_steps_ahead > 0, "{after:?}");
     let counted = |stats: &EngineStats| {
         let scheduler = stats.scheduler;
         (
@@ -332,6 +332,10 @@ fn steps_ahead_do_not_show() {
         let hits = [&off, &on].map(|engine| ask(engine, &plain(whole.clone(), 1))[0].usage);
         assert_eq!(hits[0], hits[1]);
     }
+    // Alone, a row that ends at a token always has the next step ahead of it.
+    let before = stats(&on).num_tokens_too_many;
+    ask(&on, &requests[1]);
+    assert_eq!(stats(&on).num_tokens_too_many, before + 1);
 }
 
 #[test]

@@ -172,7 +172,16 @@ fn eight_bits_round_as_the_host_does() {
         let same = found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan();
         assert!(same, "{:#x}: {found}, expected {expected}", code.to_bits());
     }
-    let mut x: Vec<f32> = vec![449.0, 463.9, 464.0, 1e9, f32::INFINITY, 1e-3, 1e-12, f32::NAN];
+    let mut x: Vec<f32> = vec![
+        449.0,
+        463.9,
+        464.0,
+        1e9,
+        f32::INFINITY,
+        1e-3,
+        1e-12,
+        f32::NAN,
+    ];
     for pair in wide[..127].windows(2) {
         let middle = (pair[0] + pair[1]) / 2.0;
         x.extend([pair[0], middle, middle.next_down(), middle.next_up()]);
@@ -184,7 +193,12 @@ fn eight_bits_round_as_the_host_does() {
     for (x, found) in x.iter().zip(out.read().unwrap()) {
         let expected = F8E4M3::from_f32(*x);
         let same = found.to_bits() == expected.to_bits() || x.is_nan() && found.to_f32().is_nan();
-        assert!(same, "{x:e}: {}, expected {}", found.to_f32(), expected.to_f32());
+        assert!(
+            same,
+            "{x:e}: {}, expected {}",
+            found.to_f32(),
+            expected.to_f32()
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Compiled with the feature `cuda` (nvcc builds the kernels into the program; the driver and
 //! cuBLAS are loaded when a [`Device`] is opened, so that the program runs without them) or with
-//! `cuda-emulator` (the C++ compiler builds the same kernels for the host: [`Device::emulated`],
+//! `cuda-emulator` (the C++ compiler builds the same kernels for the host: `Device::emulated`,
 //! slow and strict, for tests). Everything below works the same on both.
 //!
 //! Everything given to a device runs in the order it was given, behind the host's back; reading

@@ -237,7 +237,7 @@ mod with {
     /// A GPU that cannot be used.
     pub(crate) fn room(config: &Config, weights: &Weights) -> Result<Option<Room>> {
         let (device, bytes) = match (Devices::of(config)?, weights) {
-            (Devices::Cpu { .. }, _) => return Ok(None),
+            (Devices::Cpu { .. } | Devices::Metal, _) => return Ok(None),
             (_, Weights::Device(decoder)) => {
                 (decoder.device().clone(), decoder.size_in_bytes() as u64)
             }

@@ -40,6 +40,17 @@ fn ci() -> Result<()> {
         "warnings",
     ];
     cargo(&lint, &[])?;
+    // What only a program for GPUs has, without its kernels: no nvcc is needed.
+    let lint = [
+        "clippy",
+        "--workspace",
+        "--features",
+        "cli/cuda",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    cargo(&lint, &[("AUTODIDACT_WITHOUT_KERNELS", "1")])?;
     let deny = [("RUSTDOCFLAGS", "-D warnings")];
     cargo(&["doc", "--workspace", "--no-deps", "--quiet"], &deny)?;
     cargo(&["test", "--workspace", "--doc", "--quiet"], &[])?;

@@ -207,6 +207,12 @@ impl Driver {
 }
 
 fn load_module(device: sys::CUdevice) -> Result<sys::CUmodule> {
+    if KERNELS.is_empty() {
+        return Err(missing(
+            "this program was built without its kernels: build it again without \
+             AUTODIDACT_WITHOUT_KERNELS in the environment",
+        ));
+    }
     // The driver reads the file in words.
     let mut words = vec![0u64; KERNELS.len().div_ceil(8)];
     for (word, bytes) in words.iter_mut().zip(KERNELS.chunks(8)) {

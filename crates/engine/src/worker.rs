@@ -171,6 +171,13 @@ impl Worker {
                 });
             }
             Command::Stats(reply) => {
+                // What a step ahead still computes for rows that have all ended is counted first:
+                // whoever asks after the last answer sees the same however early they ask.
+                if self.jobs.is_empty()
+                    && let Some(flight) = self.flight.take()
+                {
+                    self.land(flight);
+                }
                 reply.send(Ok(EngineStats {
                     scheduler: self.scheduler.stats(),
                     ..self.stats

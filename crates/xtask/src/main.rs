@@ -55,9 +55,10 @@ fn ci() -> Result<()> {
     cargo(&["doc", "--workspace", "--no-deps", "--quiet"], &deny)?;
     cargo(&["test", "--workspace", "--doc", "--quiet"], &[])?;
     if has_nextest() {
-        cargo(&["nextest", "run", "--workspace"], &[])
+        cargo(&["nextest", "run", "--workspace", "--no-fail-fast"], &[])
     } else {
-        cargo(&["test", "--workspace", "--lib", "--bins", "--tests"], &[])
+        let kinds = ["--lib", "--bins", "--tests", "--no-fail-fast"];
+        cargo(&[&["test", "--workspace"], &kinds[..]].concat(), &[])
     }
 }
 

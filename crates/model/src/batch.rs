@@ -67,6 +67,19 @@ impl ForwardBatch {
         self.check_spans(kv)
     }
 
+    /// The same, where tokens are drawn at once, so that no row waits for its token.
+    ///
+    /// # Errors
+    /// As [`ForwardBatch::check`]; rows that wait for their token.
+    pub(crate) fn check_known(&self, config: &ModelConfig, kv: &KvPool) -> Result<(), ModelError> {
+        self.check(config, kv)?;
+        if !self.drawn.is_empty() {
+            let problem = "rows whose tokens are still to be drawn, on the host".into();
+            return Err(ModelError::Batch { problem });
+        }
+        Ok(())
+    }
+
     fn drawn_rows(&self) -> Vec<u32> {
         self.drawn.iter().map(|(row, _)| *row).collect()
     }

@@ -108,7 +108,7 @@ impl CausalLm for CandleLlama {
     }
 
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
-        batch.check(&self.config, kv)?;
+        batch.check_known(&self.config, kv)?;
         self.compute(batch, kv).map(Hidden::host)
     }
 

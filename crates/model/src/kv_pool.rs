@@ -12,9 +12,11 @@ pub enum KvType {
     F32,
     /// Half the memory; rounds K and V to 11 bits.
     F16,
-    /// Half the memory; rounds K and V to 8 bits, but never overflows. On a GPU only.
+    /// Half the memory; rounds K and V to 8 bits, but never overflows. Not on the
+    /// processor.
     BF16,
-    /// A quarter of the memory (E4M3): rounds K and V to 4 bits and cuts them at 448. On a GPU only.
+    /// A quarter of the memory (E4M3): rounds K and V to 4 bits and cuts them at 448. On an
+    /// NVIDIA GPU only.
     F8,
 }
 

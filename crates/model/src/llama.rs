@@ -185,14 +185,7 @@ impl Llama {
         };
         let max_positions = max_positions(&config, options);
         let rope = load_rope(&config, &load, names, max_positions)?;
-        let (output_name, embedding_name) = (
-            format!("{}.weight", names.output()),
-            format!("{}.weight", names.embedding()),
-        );
-        let tied = config
-            .tie_word_embeddings
-            .then_some((&*output_name, &*embedding_name));
-        load.finish(tied)?;
+        load.finish(&config, names)?;
         let decoder = Decoder {
             config,
             embedding: Arc::new(embedding),
@@ -250,11 +243,7 @@ impl CausalLm for Llama {
     }
 
     fn hidden(&self, batch: &ForwardBatch, kv: &KvPool) -> Result<Hidden, ModelError> {
-        batch.check(self.config(), kv)?;
-        if !batch.drawn.is_empty() {
-            let problem = "rows whose tokens are still to be drawn, on the host".into();
-            return Err(ModelError::Batch { problem });
-        }
+        batch.check_known(self.config(), kv)?;
         let all = RowGroups::of(&batch.adapters, &self.adapters)?;
         let wanted = match batch.adapters.is_empty() {
             true => vec![],

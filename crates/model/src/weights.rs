@@ -11,7 +11,7 @@ mod random;
 mod safetensors;
 
 pub(crate) use self::safetensors::{INDEX, SafeTensorsFiles, read_index};
-use crate::{GgufFile, ModelError};
+use crate::{GgufFile, ModelConfig, ModelError};
 use candle_core::Tensor;
 pub(crate) use convert::widen_into;
 use kernels::{Linear, WeightFormat};
@@ -207,19 +207,21 @@ impl<'a> Loader<'a> {
     }
 
     /// Ends loading: everything in the files must have been taken, but for what is known to
-    /// be of no use. `tied` names an output matrix that may be there although the embedding
-    /// serves in its place: (its name, the embedding's name); the two must then be equal.
-    pub(crate) fn finish(self, tied: Option<(&str, &str)>) -> Result<(), ModelError> {
+    /// be of no use. Where the embedding serves as the output matrix too, files may hold the
+    /// latter all the same; the two must then be equal.
+    pub(crate) fn finish(self, config: &ModelConfig, names: Names) -> Result<(), ModelError> {
         let taken = self.taken.into_inner();
+        let weight = |stem: &str| format!("{stem}.weight");
+        let (output, embedding) = (weight(names.output()), weight(names.embedding()));
         for name in self.files.names().filter(|name| !taken.contains(*name)) {
             if name.ends_with("rotary_emb.inv_freq") {
                 continue; // derived from the config; old transformers saved it all the same
             }
             let raw = self.files.get(name)?;
-            if let Some((output, embedding)) = tied.filter(|(output, _)| *output == name) {
-                let embedding = self.files.get(embedding)?;
+            if config.tie_word_embeddings && output == name {
+                let embedding = self.files.get(&embedding)?;
                 if embedding.format == raw.format && embedding.bytes == raw.bytes {
-                    self.files.release(output);
+                    self.files.release(name);
                     continue;
                 }
                 let (expected, got) = (

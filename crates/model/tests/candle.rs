@@ -8,7 +8,8 @@ use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use common::{BLOCK, Part, batch, bits, flat, logits_in_chunks, worst};
 use model::{
-    CandleLlama, CausalLm, GgufFile, KvPool, KvType, LoadAs, LoadOptions, ModelConfig, ModelFiles,
+    CandleLlama, CausalLm, ForwardBatch, GgufFile, KvPool, KvType, LoadAs, LoadOptions,
+    ModelConfig, ModelFiles,
 };
 use std::path::Path;
 use testkit::fixtures::{self, Golden, MODELS};
@@ -317,6 +318,12 @@ fn what_does_not_fit_is_refused() {
     let good = batch(&[part(&tokens, 0..4, &[0])]);
     let hidden = model.hidden(&good, &pool).unwrap();
     assert!(model.logits(&hidden, 2..5).is_err());
+    let unknown = ForwardBatch {
+        drawn: vec![(3, 0)],
+        ..good.clone()
+    };
+    let error = model.hidden(&unknown, &pool).unwrap_err().to_string();
+    assert!(error.contains("still to be drawn"), "{error}");
     assert!(files.load(&options).unwrap().forward(&good, &pool).is_err());
     assert!(model.kv_pool(1 << 40, BLOCK, KvType::F32).is_err());
 }

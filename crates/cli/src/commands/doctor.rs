@@ -129,9 +129,11 @@ impl Report<'_> {
             ),
         ];
         lines.extend(gpu_lines(&self.gpus));
-        lines.push(match &self.no_metal {
-            None => "metal   usable, but nobody has tried it yet: --device metal".to_owned(),
-            Some(why) => format!("metal   {why}"),
+        lines.extend(match &self.no_metal {
+            None => Some("metal   usable, but nobody has tried it yet: --device metal".to_owned()),
+            // Elsewhere nobody would look for it.
+            Some(why) if cfg!(target_vendor = "apple") => Some(format!("metal   {why}")),
+            Some(_) => None,
         });
         let in_cache = self.findings.len() - self.num_shapes;
         lines.push(format!("models  {in_cache} in {}", self.cache));

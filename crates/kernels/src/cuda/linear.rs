@@ -3,7 +3,7 @@
 use super::backend::{Fields, Form, Launch, Product, Update};
 use super::buffer::{Buffer, Kind, Matrix, View};
 use super::device::Device;
-use super::elementwise::{cast, row_slabs};
+use super::elementwise::{cast, fill_rows, row_slabs};
 use crate::error::{KernelError, Result};
 use crate::{Linear, WeightFormat};
 use half::bf16;
@@ -98,39 +98,6 @@ impl CudaLinear {
             bias: bias
                 .map(|bias| Buffer::from_slice(device, bias))
                 .transpose()?,
-            layout,
-            out_features,
-            in_features,
-        })
-    }
-
-    /// Weights that are there already: `weights` (out, in) row-major, as when they are made on the
-    /// device for a measurement.
-    ///
-    /// # Errors
-    /// Another number of bytes than the shape takes.
-    pub fn from_buffer(
-        weights: Buffer<u8>,
-        format: WeightFormat,
-        (out_features, in_features): (usize, usize),
-    ) -> Result<Self> {
-        let layout = match format {
-            WeightFormat::F32 => Layout::F32,
-            WeightFormat::F16 => Layout::F16,
-            WeightFormat::BF16 => Layout::BF16,
-            WeightFormat::Q8_0 => Layout::Q8_0,
-            WeightFormat::Q4K => Layout::Q4K,
-            WeightFormat::Q6K => Layout::Q6K,
-            other => return Err(invalid(format!("no device layout for {other:?}"))),
-        };
-        let expected = format.bytes(out_features, in_features)?;
-        if weights.len() != expected {
-            let got = weights.len();
-            return Err(invalid(format!("{expected} bytes expected, got {got}")));
-        }
-        Ok(Self {
-            weights,
-            bias: None,
             layout,
             out_features,
             in_features,
@@ -299,14 +266,6 @@ pub struct ProductsSize {
     pub columns: usize,
 }
 
-impl ProductsSize {
-    /// Bytes that [`Products::new`] allocates for these and the given weights.
-    pub fn bytes<'a>(&self, weights: impl IntoIterator<Item = &'a CudaLinear>) -> usize {
-        let unpacked = weights.into_iter().map(CudaLinear::unpacked_len).max();
-        2 * (self.rows * self.columns + unpacked.unwrap_or(0))
-    }
-}
-
 /// Products, and the memory they need beside their operands.
 #[derive(Debug)]
 pub struct Products {
@@ -450,15 +409,7 @@ impl Products {
             x = converted;
         }
         if let Some(bias) = &linear.bias {
-            for (first, slab) in row_slabs(rows) {
-                let grid = [linear.out_features.div_ceil(256), slab, 1];
-                let launch = Launch::new("broadcast_bias", grid, 256)?
-                    .arg(bias.address())
-                    .arg(linear.out_features as u32)
-                    .arg(y.rows_from(first).address())
-                    .arg(y.stride32());
-                self.device.backend().launch(&launch)?;
-            }
+            fill_rows(&self.device, bias.view(), y, rows)?;
         }
         self.device.backend().product(&Product {
             a: x.address(),

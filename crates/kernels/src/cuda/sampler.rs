@@ -170,11 +170,6 @@ impl Sampler {
         })
     }
 
-    /// Bytes that a sampler of this size takes at first.
-    pub fn bytes(limits: SamplerLimits) -> usize {
-        limits.concurrent * (8 * limits.vocabulary + 4 * limits.vocabulary.div_ceil(64))
-    }
-
     /// Starts the answers to `questions` about `rows` rows of logits (rows, V), f32.
     /// [`Sampler::answers`] waits for them, and may do so after the next run was started.
     ///

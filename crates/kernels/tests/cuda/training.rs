@@ -3,6 +3,7 @@
 use crate::reference::assert_close;
 use crate::{device, indices, random, upload, widen};
 use candle_core::{Device as Host, Tensor};
+use float8::F8E4M3;
 use half::bf16;
 use kernels::cuda::training::{
     Dropout, Form, MatMul, NormWeightGradient, RmsNormBackward, TokenRows, Turn, Update, add,
@@ -106,6 +107,15 @@ fn products_of_every_form_match_their_twin() {
         };
         let error = matmul(&device, &mixed).unwrap_err().to_string();
         assert!(error.contains("matmul: b is"), "{error}");
+        // No product of eight bits exists.
+        let eighths = vec![F8E4M3::ONE; m * k.max(n)];
+        let eighths = Buffer::from_slice(&device, &eighths).unwrap();
+        let eight_bits = MatMul {
+            a: eighths.matrix(a_columns),
+            ..more
+        };
+        let error = matmul(&device, &eight_bits).unwrap_err().to_string();
+        assert!(error.contains("matmul: a is"), "{error}");
     }
 }
 

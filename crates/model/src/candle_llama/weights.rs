@@ -100,10 +100,7 @@ impl Weights {
         let rope = load_rope(config, &load.load, names, max_positions(config, options))?;
         let angle = |table: &Tensor| load.put("the RoPE table", table);
         let angles = [angle(rope.cos())?, angle(rope.sin())?];
-        let stems = [names.output(), names.embedding()].map(|stem| format!("{stem}.weight"));
-        let is_tied = config.tie_word_embeddings;
-        load.load
-            .finish(is_tied.then_some((&*stems[0], &*stems[1])))?;
+        load.load.finish(config, names)?;
         Ok(Self {
             embedding,
             layers,

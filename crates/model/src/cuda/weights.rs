@@ -80,14 +80,7 @@ impl Weights {
         };
         let positions = crate::llama::max_positions(config, options);
         let rope = load_rope(config, &load.load, names, positions)?;
-        let (output_name, embedding_name) = (
-            format!("{}.weight", names.output()),
-            format!("{}.weight", names.embedding()),
-        );
-        let tied = config
-            .tie_word_embeddings
-            .then_some((&*output_name, &*embedding_name));
-        load.load.finish(tied)?;
+        load.load.finish(config, names)?;
         Ok(Self {
             embedding,
             layers,

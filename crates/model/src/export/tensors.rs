@@ -87,13 +87,7 @@ impl<'a> Tensors<'a> {
         };
         plan.run()?;
         let all = plan.all;
-        let names = [
-            Names::Transformers.output(),
-            Names::Transformers.embedding(),
-        ];
-        let names = names.map(|stem| format!("{stem}.weight"));
-        let tied = config.tie_word_embeddings;
-        load.finish(tied.then_some((&*names[0], &*names[1])))?;
+        load.finish(config, Names::Transformers)?;
         Ok(Self { files, all, wanted })
     }
 

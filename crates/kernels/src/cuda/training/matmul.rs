@@ -1,9 +1,9 @@
 //! Dense products in any form.
 
 use super::super::backend::{Form, Product, Update};
-use super::super::buffer::Matrix;
+use super::super::buffer::{Kind, Matrix};
 use super::super::device::Device;
-use super::super::elementwise::{F32, NUMBERS};
+use super::super::elementwise::F32;
 use crate::error::{KernelError, Result};
 
 /// Operands of [`matmul`].
@@ -38,7 +38,8 @@ pub fn matmul(device: &Device, x: &MatMul<'_>) -> Result<()> {
         Form::AB => ((m, k), (k, n)),
         Form::AtB => ((k, m), (k, n)),
     };
-    x.a.check(op, "a", NUMBERS, of_a)?;
+    let kinds = [Kind::F32, Kind::F16, Kind::BF16];
+    x.a.check(op, "a", &kinds, of_a)?;
     x.b.check(op, "b", &[x.a.kind()], of_b)?;
     x.c.check(op, "c", F32, (m, n))?;
     if m == 0 {

@@ -134,25 +134,6 @@ pub fn scale(device: &Device, x: Matrix<'_>, factor: f32, rows: usize) -> Result
     Ok(())
 }
 
-/// Every row of out (T, C) = `row` (C): a bias, before a product that adds to it.
-///
-/// # Errors
-/// Operands of another shape or type.
-pub fn fill_rows(device: &Device, row: View<'_>, out: Matrix<'_>, rows: usize) -> Result<()> {
-    let (op, columns) = ("fill_rows", out.width());
-    row.check(op, "row", Kind::F32, columns)?;
-    out.check(op, "out", F32, (rows, columns))?;
-    for (first, count) in row_slabs(rows) {
-        let launch = Launch::new("broadcast_bias", [columns.div_ceil(256), count, 1], 256)?
-            .arg(row.address)
-            .arg(columns as u32)
-            .arg(out.rows_from(first).address())
-            .arg(out.stride32());
-        device.backend().launch(&launch)?;
-    }
-    Ok(())
-}
-
 /// All bits of the elements become zero.
 ///
 /// # Errors

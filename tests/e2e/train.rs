@@ -309,15 +309,19 @@ fn an_interrupt_stops_with_a_checkpoint() {
         .count();
     assert!(checkpoints >= 1);
     // Nobody else trains in a folder that is in use.
-    let child = place.command(&args).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    let measured = || std::fs::metadata(place.path("run/metrics.jsonl")).map(|file| file.len());
+    let before = measured().unwrap();
+    let mut child = place.command(&args).spawn().unwrap();
+    while measured().unwrap() == before {
+        assert_eq!(child.try_wait().unwrap(), None, "it does not go on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let second = place.run(&args);
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(
         second.stderr.contains("another process is at work here"),
         "{second:?}"
     );
-    let mut child = child;
     child.kill().unwrap();
     child.wait().unwrap();
 }

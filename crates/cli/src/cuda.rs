@@ -97,12 +97,12 @@ mod with {
     use crate::footprint;
     use crate::metal;
     use crate::output;
-    use crate::session::{self, Opened, Session};
+    use crate::session::{Opened, Session};
     use crate::weights::{Room, Weights};
     use anyhow::{Context, Result};
     use engine::EngineConfig;
     use kernels::cuda::Device;
-    use model::{CausalLm, CudaDecoder, CudaLlama, CudaOptions, KvPool, KvType, LoadOptions};
+    use model::{CausalLm, CudaDecoder, CudaLlama, CudaOptions, KvPool, KvType};
     use train::Network;
 
     /// Memory that speeds are measured with.
@@ -225,7 +225,7 @@ mod with {
             )));
         }
         output::say(&format!("loading {} onto cuda:{number} …", opened.name()));
-        let load = options(opened, config).load;
+        let load = opened.load_options(config);
         Ok(Weights::Device(
             opened.files().load_decoder_on(&device, &load)?,
         ))
@@ -277,10 +277,6 @@ mod with {
             Some("f8") => KvType::F8,
             _ => KvType::F16,
         };
-        let load = LoadOptions {
-            weights: session::load_as(config),
-            max_positions: Some(opened.context_tokens()),
-        };
         CudaOptions {
             max_tokens: config
                 .integer("engine.max_batch_tokens")
@@ -291,7 +287,11 @@ mod with {
                 Determinism::Loose => model::Determinism::Loose,
                 Determinism::Strict => model::Determinism::Strict,
             },
-            ..CudaOptions::new(load, opened.context_tokens(), kv_type)
+            ..CudaOptions::new(
+                opened.load_options(config),
+                opened.context_tokens(),
+                kv_type,
+            )
         }
     }
 

@@ -86,15 +86,14 @@ impl Devices {
     ///
     /// # Errors
     /// Replicas are configured for what computes in one place.
-    pub(crate) fn only_one(config: &Config, what: &str) -> Result<Self> {
-        let devices = Self::of(config)?;
-        let count = match &devices {
-            Self::Cpu { replicas } => *replicas,
+    pub(crate) fn only_one(config: &Config, what: &str) -> Result<()> {
+        let count = match Self::of(config)? {
+            Self::Cpu { replicas } => replicas,
             Self::Cuda(numbers) => numbers.len(),
             Self::Metal => 1,
         };
         match count {
-            1 => Ok(devices),
+            1 => Ok(()),
             _ => Err(Failure::usage(format!(
                 "--device: {what} runs on one device, {count} are named"
             ))),

@@ -332,10 +332,18 @@ fn steps_ahead_do_not_show() {
         let hits = [&off, &on].map(|engine| ask(engine, &plain(whole.clone(), 1))[0].usage);
         assert_eq!(hits[0], hits[1]);
     }
-    // Alone, a row that ends at a token always has the next step ahead of it.
-    let before = stats(&on).num_tokens_too_many;
-    ask(&on, &requests[1]);
-    assert_eq!(stats(&on).num_tokens_too_many, before + 1);
+    // Alone, a row has every step ahead of it but the first, and one too many where it ends at a
+    // token, which nobody knew.
+    for (index, too_many) in [(1, 1), (5, 1), (2, 0)] {
+        let before = stats(&on);
+        let drawn = ask(&on, &requests[index])[0].tokens.len() as u64;
+        let after = stats(&on);
+        let counts = (
+            after.num_steps_ahead - before.num_steps_ahead,
+            after.num_tokens_too_many - before.num_tokens_too_many,
+        );
+        assert_eq!(counts, (drawn - 1 + too_many, too_many), "request {index}");
+    }
 }
 
 #[test]

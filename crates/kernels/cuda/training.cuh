@@ -96,12 +96,6 @@ KERNEL(swiglu_backward, 256, (const float* gate, unsigned gate_stride, const flo
     dup[row * dup_stride + i] = g * (x * sigmoid);
 }
 
-// x *= factor.
-KERNEL(scale_rows, 256, (float* x, unsigned stride, unsigned columns, float factor)) {
-    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < columns) x[static_cast<size_t>(blockIdx.y) * stride + i] *= factor;
-}
-
 // Four random words for a counter of four and a key of two: Philox 4x32-10 (Salmon et al. 2011).
 DEVICE uint4 philox(uint4 counter, unsigned key_low, unsigned key_high) {
 #pragma unroll

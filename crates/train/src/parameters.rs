@@ -141,6 +141,15 @@ impl<A> Sums<A> {
     }
 }
 
+/// Adds a gradient to those before it.
+pub(crate) fn add_to(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(sum) => (sum + gradient)?,
+        None => gradient,
+    });
+    Ok(())
+}
+
 /// Sums of gradients, in the order of the parameters.
 #[derive(Debug)]
 pub struct Gradients {
@@ -177,11 +186,7 @@ impl Gradients {
             let Some(array) = array.take() else {
                 continue;
             };
-            let gradient = tensor(array.read()?, parameter.value.dims())?;
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + gradient)?,
-                None => gradient,
-            });
+            add_to(sum, tensor(array.read()?, parameter.value.dims())?)?;
         }
         Ok(())
     }
@@ -204,10 +209,7 @@ impl Gradients {
     pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
         for (sum, gradient) in self.host.list.iter_mut().zip(other.host.list) {
             if let Some(gradient) = gradient {
-                *sum = Some(match sum.take() {
-                    Some(sum) => (sum + gradient)?,
-                    None => gradient,
-                });
+                add_to(sum, gradient)?;
             }
         }
         Ok(())

@@ -126,6 +126,7 @@ fn compare(label: &str, host: &Network, there: &Network, (loss, gradient): (f64,
         let (theirs, wanted) = compute(host, items, references, how);
         let off = (ours.loss - theirs.loss).abs() / theirs.loss.abs();
         let (distance, name) = worst(&wanted, &found);
+        println!("{label}: loss {off:.1e}, {name} {distance:.1e}");
         assert!(off < loss, "{label}: {} {}", ours.loss, theirs.loss);
         assert!(distance < gradient, "{label}: {name} {distance:e}");
         let entropy = (ours.entropy - theirs.entropy).abs() / theirs.entropy;

@@ -4,7 +4,7 @@ use super::compute::{Compute, Form, Heads, LowRank, Slot, Turn};
 use super::matrix::Dropout;
 use crate::Result;
 use crate::pack::{Pack, stretches};
-use crate::parameters::{ParameterId, Parameters, tensor};
+use crate::parameters::{ParameterId, Parameters, add_to, tensor};
 use candle_core::{Device, Tensor};
 use kernels::training::{
     AttentionShape, TokenScore, rms_norm_backward, score_targets, segment_attention,
@@ -36,15 +36,6 @@ impl Host {
             back: rope.inverse()?,
         })
     }
-}
-
-/// Adds a gradient to those before it.
-fn add_to(slot: &mut Slot<Tensor>, gradient: Tensor) -> Result<()> {
-    *slot = Some(match slot.take() {
-        Some(sum) => (sum + gradient)?,
-        None => gradient,
-    });
-    Ok(())
 }
 
 /// (T, heads * D) as (T * heads, D).

@@ -124,12 +124,12 @@ pub(crate) fn check_room(
         Recompute::Layers => packs.clone(),
         Recompute::Nothing => format!("--recompute layers, or lower {packs}"),
     };
-    let mut parts = [
-        (
-            room.weights,
-            "the weights",
-            "--quant q8_0 or q4_k".to_owned(),
-        ),
+    // Without frozen weights everything is trained.
+    let fewer = match room.weights {
+        0 => "an adapter in place of --full",
+        _ => "--lora-rank",
+    };
+    let mut parts = vec![
         (need.kept, "what layers keep", kept),
         (
             need.layer.max(need.logits),
@@ -139,9 +139,13 @@ pub(crate) fn check_room(
         (
             need.trained,
             "what is trained with its gradients",
-            "--lora-rank".to_owned(),
+            fewer.to_owned(),
         ),
     ];
+    if room.weights > 0 {
+        let quant = "--quant q8_0 or q4_k".to_owned();
+        parts.push((room.weights, "the weights", quant));
+    }
     parts.sort_by_key(|part| std::cmp::Reverse(part.0));
     let list = parts
         .iter()
@@ -252,5 +256,13 @@ mod tests {
         let how = (2048, Recompute::Nothing);
         let error = check_room(&need, room(0), how).unwrap_err().to_string();
         assert!(error.contains("--recompute layers"), "{error}");
+        // All weights are trained: none of them is frozen.
+        let full = Room {
+            weights: 0,
+            ..room(0)
+        };
+        let error = check_room(&need, full, how).unwrap_err().to_string();
+        assert!(error.contains("in place of --full"), "{error}");
+        assert!(!error.contains("--quant"), "{error}");
     }
 }

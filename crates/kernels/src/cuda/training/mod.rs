@@ -17,8 +17,8 @@ pub use dropout::{Dropout, dropout};
 pub use matmul::{MatMul, matmul};
 pub use norm::{NormWeightGradient, RmsNormBackward, rms_norm_backward};
 pub use rows::{
-    TokenRows, Turn, add, add_rows_by_token, column_sums, rope_rows, scale, scatter_rows,
-    swiglu_backward, zero,
+    TokenRows, Turn, add, add_rows_by_token, column_sums, rope_rows, scatter_rows, swiglu_backward,
+    zero,
 };
 pub use targets::{score_targets, target_gradient};
 

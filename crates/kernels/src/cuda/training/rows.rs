@@ -116,24 +116,6 @@ pub fn add(device: &Device, x: Matrix<'_>, y: Matrix<'_>, rows: usize) -> Result
     Ok(())
 }
 
-/// x (T, C) *= factor.
-///
-/// # Errors
-/// An operand of another shape or type.
-pub fn scale(device: &Device, x: Matrix<'_>, factor: f32, rows: usize) -> Result<()> {
-    let columns = x.width();
-    x.check("scale", "x", F32, (rows, columns))?;
-    for (first, count) in row_slabs(rows) {
-        let launch = Launch::new("scale_rows", [columns.div_ceil(256), count, 1], 256)?
-            .arg(x.rows_from(first).address())
-            .arg(x.stride32())
-            .arg(columns as u32)
-            .arg(factor);
-        device.backend().launch(&launch)?;
-    }
-    Ok(())
-}
-
 /// All bits of the elements become zero.
 ///
 /// # Errors

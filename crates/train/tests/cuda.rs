@@ -6,6 +6,10 @@
 //! worst are those that reach q and k through the scores), of others within 4 %; losses within
 //! 2e-3.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(
+    clippy::print_stdout,
+    reason = "distances, for whoever wants to see them"
+)]
 
 #[path = "training/common.rs"]
 mod common;

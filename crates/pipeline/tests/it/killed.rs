@@ -121,7 +121,7 @@ fn killed_fifty_times_and_the_files_are_the_same() {
 fn a_full_disk_is_an_error_that_names_the_file_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let limited = format!(
-        "ulimit -f 400; exec {:?} --exact killed::child --nocapture",
+        "trap '' XFSZ; ulimit -f 400; exec {:?} --exact killed::child --nocapture",
         std::env::current_exe().unwrap()
     );
     let output = Command::new("bash")
@@ -130,6 +130,8 @@ fn a_full_disk_is_an_error_that_names_the_file_and_loses_nothing() {
         .output()
         .unwrap();
     assert!(!output.status.success(), "400 kB are not enough");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(&*folder.path().to_string_lossy()), "{said}");
     finish(folder.path());
     let undisturbed = tempfile::tempdir().unwrap();
     toy::run(
